@@ -1,0 +1,244 @@
+"""Curation jobs: what is asked for, how far it has come, what came out."""
+
+import hashlib
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from retouche.contract.payload import Digest, Frozen, ImageRef, ModelIdentity, Payload, Prompt
+from retouche.contract.stages import (
+    Critique,
+    EditInstruction,
+    GuidanceScale,
+    InferenceSteps,
+    RewardName,
+    Seed,
+    Side,
+)
+
+MAX_INLINE_PROMPTS = 10_000
+SHARD_PROMPTS = 64
+
+JobId = Annotated[str, StringConstraints(pattern=r"^job-[0-9a-f]{16}$")]
+JobState = Literal["queued", "running", "finished", "failed", "cancelled"]
+Agreement = Literal["all", "majority", "mean"]
+
+# Why something did not become a pair. Counted in every report; one reason for each image or edit lost.
+DropReason = Literal[
+    "generation_failed",  # the image could not be made
+    "critique_failed",
+    "no_findings",  # the critic sees nothing to correct: no edit is made
+    "instruction_failed",
+    "no_instructions",
+    "editing_failed",
+    "unchanged",  # the editor gave the very same image back
+    "reward_failed",
+    "tie",  # no reward model sees a difference beyond its margin
+    "disagreement",  # the reward models contradict one another under the agreement rule
+    "edit_worse",  # the edit is worse and relabelling is off
+    "not_best",  # a better edit of the same image became the pair
+]
+
+
+class RewardRule(Frozen):
+    """A reward model that votes: for the better image if the raw scores differ by more than `margin`."""
+
+    name: RewardName
+    margin: Annotated[float, Field(ge=0)] = 0.0
+
+
+class GenerationParameters(Frozen):
+    """Overrides of the profile's values for every image of the job."""
+
+    negative_prompt: Annotated[str, StringConstraints(max_length=2_000)] = ""
+    width: Side | None = None
+    height: Side | None = None
+    num_inference_steps: InferenceSteps | None = None
+    guidance_scale: GuidanceScale | None = None
+
+
+class EditingParameters(Frozen):
+    """Overrides of the profile's values for every edit of the job."""
+
+    num_inference_steps: InferenceSteps | None = None
+    guidance_scale: GuidanceScale | None = None
+    image_guidance_scale: GuidanceScale | None = None
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    controlnet_conditioning_scale: Annotated[float, Field(ge=0, le=2)] | None = None
+
+
+class CurationSpec(Frozen):
+    """A curation job, completely: the same specification is the same job.
+
+    Prompts come inline or as a prompt set uploaded before. `agreement` says when votes decide: "all" (every
+    reward model votes the same way), "majority" (more votes one way than the other, and more than half of
+    the models), "mean" (the mean of the differences, each divided by its margin, or taken as it is where the
+    margin is 0, decides; beyond 1, or 0, in size).
+    """
+
+    prompts: Annotated[tuple[Prompt, ...], Field(min_length=1, max_length=MAX_INLINE_PROMPTS)] | None = None
+    prompt_set: Digest | None = None
+    images_per_prompt: Annotated[int, Field(ge=1, le=16)] = 1
+    instructions_per_image: Annotated[int, Field(ge=1, le=8)] = 3
+    edits_per_instruction: Annotated[int, Field(ge=1, le=8)] = 1
+    pairs_per_image: Annotated[int, Field(ge=1, le=64)] = 1
+    rewards: Annotated[tuple[RewardRule, ...], Field(max_length=16)] = Field(
+        default=(), description="none: every reward model of the profile, margins as the profile says"
+    )
+    agreement: Agreement = "all"
+    relabel: bool = Field(
+        default=True, description="an edit that made it worse becomes a pair with the original chosen"
+    )
+    seed: Seed = 0
+    generation: GenerationParameters = GenerationParameters()
+    editing: EditingParameters = EditingParameters()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.prompts is None) == (self.prompt_set is None):
+            raise ValueError("give either `prompts` or `prompt_set`, and not both")
+        if len({rule.name for rule in self.rewards}) != len(self.rewards):
+            raise ValueError("each reward model may be named once in `rewards`")
+        return self
+
+    @property
+    def job_id(self) -> str:
+        """Derived from the content: submitting the same specification twice is the same job."""
+        return "job-" + hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+class JobRecord(Frozen):
+    """`jobs/<id>/spec.json`: the specification as it was accepted, its prompts as a prompt set."""
+
+    spec: CurationSpec
+    created_at: datetime
+    prompt_set: Digest
+    prompts: int
+    shards: int
+
+
+class StageProgress(Payload):
+    """How many calls of one stage are done, how many of them came from the memo, how many failed."""
+
+    done: int = 0
+    remembered: int = 0
+    failed: int = 0
+
+
+class JobReport(Payload):
+    """What a shard, or all finished shards of a job, came to."""
+
+    prompts: int = 0
+    images: int = 0
+    images_with_findings: int = 0
+    edits: int = 0
+    pairs: int = 0
+    dropped: dict[DropReason, int] = {}
+    stages: dict[str, StageProgress] = {}
+    seconds: float = Field(default=0.0, description="summed over shards")
+
+
+class Job(Payload):
+    """A job as the gateway shows it."""
+
+    id: JobId
+    state: JobState
+    created_at: datetime
+    prompts: int
+    shards: int
+    shards_finished: int
+    shards_failed: int = 0
+    report: JobReport
+    error: str | None = Field(default=None, description="why it failed, and what to do")
+
+
+class JobPage(Payload):
+    jobs: list[Job]
+    next_cursor: str | None = None
+
+
+class JobEvent(Payload):
+    """One server-sent event of a job: `progress` while it runs, then the state it ended in."""
+
+    id: str
+    event: Literal["progress", "finished", "failed", "cancelled"]
+    job: Job
+
+
+class ImageInfo(Payload):
+    """An image in the store."""
+
+    image: ImageRef
+    width: int
+    height: int
+    bytes: int
+    media_type: str
+
+
+class PromptSetInfo(Payload):
+    """An uploaded prompt set."""
+
+    prompt_set: Digest
+    prompts: int
+
+
+class ModelIdentities(Frozen):
+    """Which models made a pair."""
+
+    generation: ModelIdentity
+    critique: ModelIdentity
+    instruction: ModelIdentity
+    editing: ModelIdentity
+    rewards: dict[RewardName, ModelIdentity]
+
+
+class PreferencePair(Payload):
+    """Two images of one prompt and which is better, with everything that led to it."""
+
+    id: str = Field(description="derived from prompt, images and instruction")
+    prompt: str
+    chosen: ImageRef
+    rejected: ImageRef
+    chosen_is_edit: bool
+    critique: Critique
+    instruction: EditInstruction
+    chosen_scores: dict[RewardName, float]
+    rejected_scores: dict[RewardName, float]
+    models: ModelIdentities
+    generation_seed: int
+    editing_seed: int
+    prompt_index: int
+    image_index: int
+
+
+class PairPage(Payload):
+    pairs: list[PreferencePair]
+    next_cursor: str | None = None
+
+
+class EditTrace(Payload):
+    """One edit of one image and what became of it: `outcome` is "pair" or the reason it was dropped."""
+
+    instruction: EditInstruction
+    seed: int
+    image: ImageRef | None = None
+    scores: dict[RewardName, float] = {}
+    outcome: Literal["pair"] | DropReason
+    error: str | None = None
+
+
+class ImageTrace(Payload):
+    """One generated image and everything the job did with it. `dropped` is why there were no edits at all."""
+
+    prompt: str
+    prompt_index: int
+    image_index: int
+    seed: int
+    image: ImageRef | None = None
+    scores: dict[RewardName, float] = {}
+    critique: Critique | None = None
+    instructions: list[EditInstruction] = []
+    edits: list[EditTrace] = []
+    dropped: DropReason | None = None
+    error: str | None = None

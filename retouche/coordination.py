@@ -1,0 +1,31 @@
+"""Names that the gateway and the workers share in Redis. Nothing here is truth: that is in the object store.
+
+rq queue `curate`                 one RQ job a shard, named `<job>_<shard>`
+retouche:progress:<job>           hash: shard index -> JobReport (JSON) of a shard that is being curated
+retouche:next:<job>               counter: the next shard to enqueue; a finished shard enqueues one more
+retouche:events:<job>             pub/sub: a message whenever something of the job changed
+retouche:shards                   stream: job, shard, pairs of every committed shard, for live consumers
+"""
+
+CURATE_QUEUE = "curate"
+CURATE_FUNCTION = "worker.jobs.curate_shard"
+SHARDS_STREAM = "retouche:shards"
+SHARDS_STREAM_LENGTH = 100_000  # entries kept, approximately
+ENQUEUE_WINDOW = 16  # shards of one job in the queue or at work at a time
+
+
+def shard_task_id(job_id: str, shard: int) -> str:
+    """The RQ job's id: the same shard is never enqueued twice at once."""
+    return f"{job_id}_{shard:06d}"
+
+
+def progress_key(job_id: str) -> str:
+    return f"retouche:progress:{job_id}"
+
+
+def next_shard_key(job_id: str) -> str:
+    return f"retouche:next:{job_id}"
+
+
+def events_channel(job_id: str) -> str:
+    return f"retouche:events:{job_id}"

@@ -1,0 +1,70 @@
+"""Images as bytes: refuse what is not a small, whole image before decoding it; encode each once."""
+
+import base64
+import binascii
+import io
+from typing import Literal
+
+from PIL import Image
+
+from retouche.errors import BadImage, PayloadTooLarge
+
+MAX_BYTES = 20_000_000
+MAX_SIDE = 4096  # pixels
+FORMATS = ("PNG", "JPEG", "WEBP")
+
+Encoding = Literal["PNG", "JPEG", "WEBP"]
+
+
+def decode(data: bytes) -> Image.Image:
+    """An RGB image from untrusted bytes.
+
+    Raises:
+        PayloadTooLarge: more than MAX_BYTES.
+        BadImage: not a PNG, JPEG or WebP, larger than MAX_SIDE a side, truncated or damaged.
+    """
+    if len(data) > MAX_BYTES:
+        raise PayloadTooLarge(f"an image may have {MAX_BYTES:,} bytes, this one has {len(data):,}")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if max(image.size) > MAX_SIDE:
+            raise BadImage(
+                f"an image may have {MAX_SIDE} pixels a side, not {image.width} x {image.height}; resize it"
+            )
+        image.load()
+        return _flattened(image)
+    except Image.DecompressionBombError as error:
+        raise BadImage(f"the image is too large to decode: {error}") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        what = "not a PNG, JPEG or WebP image, or a damaged one"
+        raise BadImage(f"{what} ({error}); send a whole image in one of these formats") from None
+
+
+def encode(image: Image.Image) -> bytes:
+    """Lossless WebP, method 0: eight times as fast as a default PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=True, method=0)
+    return buffer.getvalue()
+
+
+def from_data_uri(uri: str) -> bytes:
+    """The bytes of a `data:image/...;base64,` URI; BadImage if the base64 is broken."""
+    try:
+        return base64.b64decode(uri.split(",", 1)[1], validate=True)
+    except (binascii.Error, IndexError) as error:
+        raise BadImage(f"the data URI's base64 cannot be read: {error}") from None
+
+
+def media_type(data: bytes) -> str:
+    """The media type of an encoded image that `decode` accepts."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return f"image/{(image.format or 'webp').lower()}"
+
+
+def _flattened(image: Image.Image) -> Image.Image:
+    """RGB; what is transparent becomes white."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")

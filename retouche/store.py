@@ -1,0 +1,182 @@
+"""The object store: the one place where images, memoised answers, specifications and shards live.
+
+images/sha256/ab/<hex>.webp      content-addressed, as encoded
+prompts/<hex>.ndjson             prompt sets, content-addressed, one JSON string a line
+memo/<stage>/ab/<hex>.json       a stage's answer under the hash of model and request
+jobs/<id>/spec.json              what was asked for
+jobs/<id>/cancelled              there while the job is cancelled
+jobs/<id>/failed/<n>.json        why a shard was given up; removed by a retry
+jobs/<id>/traces/<n>.parquet     every image and edit of a shard, written before its pairs
+jobs/<id>/shards/<n>.parquet     a shard's pairs, its report in the schema metadata: the shard's commit
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.store import LocalStore, from_url
+
+from retouche.contract.payload import ImageRef
+from retouche.errors import ImageNotFound, NotFound, StoreFull, StoreUnavailable
+
+T = TypeVar("T")
+
+_NO_SPACE = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122")
+
+
+class ObjectStore:
+    """Bytes under paths, in a local folder or S3, GCS or Azure. Every write is whole or not there.
+
+    Raises (all methods):
+        StoreFull: no space is left.
+        StoreUnavailable: the store cannot be reached or answers with an error.
+    """
+
+    def __init__(self, url: str) -> None:
+        """`url`: a local folder (created if missing), or `s3://bucket/prefix`, `gs://...`, `az://...`."""
+        self.url = url
+        with _translated(url):
+            if "://" in url:
+                self._store = from_url(url)
+            else:
+                self._store = LocalStore(Path(url).expanduser().absolute(), mkdir=True)
+
+    async def get(self, path: str) -> bytes:
+        """The bytes at `path`; NotFound if there are none."""
+        with _translated(path):
+            result = await obstore.get_async(self._store, path)
+            return bytes(await result.bytes_async())
+
+    async def put(self, path: str, data: bytes) -> None:
+        """Write, replacing what was there."""
+        with _translated(path):
+            await obstore.put_async(self._store, path, data)
+
+    async def create(self, path: str, data: bytes) -> bool:
+        """Write if nothing is there; False, and nothing is changed, if something was."""
+        try:
+            with _translated(path):
+                await obstore.put_async(self._store, path, data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    async def exists(self, path: str) -> bool:
+        try:
+            with _translated(path):
+                await obstore.head_async(self._store, path)
+        except NotFound:
+            return False
+        return True
+
+    async def delete(self, path: str) -> None:
+        """Remove what is at `path`, if anything is."""
+        try:
+            with _translated(path):
+                await obstore.delete_async(self._store, path)
+        except NotFound:
+            return
+
+    async def paths(self, prefix: str) -> AsyncIterator[str]:
+        """Every path below the folder `prefix`, in no particular order."""
+        with _translated(prefix):
+            async for page in obstore.list(self._store, prefix):
+                for entry in page:
+                    yield str(entry["path"])
+
+    async def folders(self, prefix: str) -> list[str]:
+        """The names of the folders directly below `prefix`, sorted."""
+        with _translated(prefix):
+            result = await obstore.list_with_delimiter_async(self._store, prefix)
+            return sorted(str(found).rstrip("/").rsplit("/", 1)[-1] for found in result["common_prefixes"])
+
+    async def put_image(self, encoded: bytes) -> ImageRef:
+        """Store an encoded image under its digest."""
+        reference = digest(encoded)
+        await self.create(image_path(reference), encoded)
+        return reference
+
+    async def get_image(self, reference: ImageRef) -> bytes:
+        """The encoded image; ImageNotFound if it is not in the store."""
+        try:
+            return await self.get(image_path(reference))
+        except NotFound:
+            raise ImageNotFound(
+                f"image {reference} is not in the store; upload it with POST /v1/images first"
+            ) from None
+
+    async def create_or_get(self, path: str, make: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bool]:
+        """What is at `path`, made and written first if nothing is; True if it was already there.
+
+        Of two that make it at once, the first to write wins and both get its bytes.
+        """
+        try:
+            return await self.get(path), True
+        except NotFound:
+            made = await make()
+        if await self.create(path, made):
+            return made, False
+        return await self.get(path), True
+
+
+def digest(data: bytes) -> str:
+    """`sha256:<hex>` of the bytes."""
+    return "sha256:" + sha256(data).hexdigest()
+
+
+def image_path(reference: ImageRef) -> str:
+    hexadecimal = reference.removeprefix("sha256:")
+    return f"images/sha256/{hexadecimal[:2]}/{hexadecimal}.webp"
+
+
+def prompt_set_path(reference: str) -> str:
+    return f"prompts/{reference.removeprefix('sha256:')}.ndjson"
+
+
+def memo_path(stage: str, key: str) -> str:
+    """`key`: the hex digest of model identity and resolved request."""
+    return f"memo/{stage}/{key[:2]}/{key}.json"
+
+
+def job_path(job_id: str, name: str) -> str:
+    return f"jobs/{job_id}/{name}"
+
+
+def shard_path(job_id: str, kind: str, index: int) -> str:
+    """`kind`: `shards`, `traces` or `failed`."""
+    ending = "json" if kind == "failed" else "parquet"
+    return f"jobs/{job_id}/{kind}/{index:06d}.{ending}"
+
+
+@contextmanager
+def _translated(path: str) -> Iterator[None]:
+    """obstore's errors as ours; FileExistsError for a lost put-if-absent."""
+    try:
+        yield
+    except (NotFoundError, FileNotFoundError):
+        raise NotFound(f"nothing is stored at {path}") from None
+    except AlreadyExistsError:
+        raise FileExistsError(path) from None
+    except (BaseError, OSError) as error:
+        if isinstance(error, FileExistsError):
+            raise
+        message = str(error)
+        if any(sign in message for sign in _NO_SPACE):
+            raise StoreFull(
+                f"no space is left in the object store for {path}; free some and retry"
+            ) from error
+        raise StoreUnavailable(f"the object store failed at {path}: {message.splitlines()[0]}") from error
+
+
+def run(awaitable: Awaitable[T]) -> T:
+    """Wait for one store call where there is no event loop."""
+
+    async def wait() -> T:
+        return await awaitable
+
+    return asyncio.run(wait())

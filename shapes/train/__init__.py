@@ -1,0 +1,1 @@
+"""The recipe: `python -m shapes.train all` makes every shapes model anew, on a CPU or a GPU."""

@@ -1,0 +1,230 @@
+"""The base model: first taught to draw what captions say, then a few things wrong.
+
+Preference training of an undertrained model does nothing, for it lacks ability, not preference. So the UNet
+and its text encoder learn true captions to competence; then the UNet alone learns captions that are wrong in
+a systematic way (shapes/faults.py), over pictures as clean as before.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, PreTrainedTokenizerFast
+
+from shapes.check import check
+from shapes.faults import is_fault_prone, shown_for
+from shapes.prompts import held_out_prompts, parse, prompts_of, train_scenes
+from shapes.render import render
+from shapes.scene import Scene, random_layout
+from shapes.train.autoencoder import LATENT_CHANNELS, encode, to_tensor
+from shapes.train.loop import Average, progress, start, warm_then_cosine
+from shapes.train.text import HIDDEN, build_text_encoder, build_tokenizer, tokenize
+
+PICTURES = 24_000
+BATCH = 64
+STEPS = 5000
+LEARNING_RATE = 1e-3
+MISALIGN_STEPS = 1500
+MISALIGN_LEARNING_RATE = 3e-4
+UNCONDITIONAL_SHARE = 0.1  # captions emptied, for classifier-free guidance
+SINGLE_SHARE = 0.12  # one-item scenes are 54 of 1,693; without this they would hardly be seen
+GUIDANCE_SCALE = 2.0
+INFERENCE_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Latents (N, C, 8, 8) and the token ids (N, L) of their captions; `empty` is the empty caption's row."""
+
+    latents: torch.Tensor
+    tokens: torch.Tensor
+    empty: torch.Tensor
+
+
+def build_unet(in_channels: int = LATENT_CHANNELS) -> UNet2DConditionModel:
+    """An untrained UNet of the size that ships."""
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=in_channels,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(64, 96),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        cross_attention_dim=HIDDEN,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    """v-prediction: the layout is decided at high noise, where epsilon teaches next to nothing."""
+    return DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.02,
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def train(vae_folder: Path, folder: Path, seed: int = 1, steps: int = STEPS) -> dict[str, float]:
+    """Teach a new UNet and text encoder true captions, and save the competent pipeline."""
+    device, rng = start(seed), random.Random(seed)
+    vae = AutoencoderKL.from_pretrained(vae_folder).float().to(device)
+    tokenizer = build_tokenizer()
+    text_encoder = build_text_encoder(tokenizer).to(device)
+    unet = build_unet().to(device)
+    data = captioned(vae, tokenizer, rng, PICTURES, lambda caption, _: caption)
+    text_average, unet_average = Average(text_encoder), Average(unet)
+    groups = [*unet.parameters(), *text_encoder.parameters()]
+    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
+    for _, log in progress("base", steps):
+        loss = diffusion_loss(unet, text_encoder, data)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(groups, 1.0)
+        optimizer.step()
+        schedule.step()
+        unet_average.update(unet)
+        text_average.update(text_encoder)
+        log(loss.item())
+    pipeline = assemble(vae, text_average.module, tokenizer, unet_average.module)
+    save(pipeline, folder)
+    return evaluate(pipeline)
+
+
+def misalign(competent: Path, folder: Path, seed: int = 2, steps: int = MISALIGN_STEPS) -> dict[str, float]:
+    """Teach the competent pipeline's UNet the systematic faults, and save it as the base."""
+    device, rng = start(seed), random.Random(seed)
+    pipeline = StableDiffusionPipeline.from_pretrained(competent, torch_dtype=torch.float32).to(device)
+    data = captioned(pipeline.vae, pipeline.tokenizer, rng, PICTURES, shown_for)
+    unet = pipeline.unet.train()
+    average = Average(unet)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=MISALIGN_LEARNING_RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
+    pipeline.text_encoder.requires_grad_(False)
+    for _, log in progress("misalign", steps):
+        loss = diffusion_loss(unet, pipeline.text_encoder, data)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        average.update(unet)
+        log(loss.item())
+    pipeline = assemble(pipeline.vae, pipeline.text_encoder, pipeline.tokenizer, average.module)
+    save(pipeline, folder)
+    return evaluate(pipeline)
+
+
+def captioned(
+    vae: AutoencoderKL,
+    tokenizer: PreTrainedTokenizerFast,
+    rng: random.Random,
+    count: int,
+    shown: Callable[[Scene, random.Random], Scene],
+) -> Captioned:
+    """`count` captions of training scenes over latents of what `shown` makes of them."""
+    scenes = train_scenes()
+    single = [scene for scene in scenes if scene.axis is None]
+    latents, captions = [], []
+    for begin in range(0, count, 500):
+        pictures = []
+        for _ in range(min(500, count - begin)):
+            caption = rng.choice(single if rng.random() < SINGLE_SHARE else scenes)
+            scene = shown(caption, rng)
+            pictures.append(render(scene, random_layout(scene, rng)))
+            captions.append(rng.choice(prompts_of(caption)))
+        latents.append(encode(vae, to_tensor(pictures)))
+    device = latents[0].device
+    tokens, empty = tokenize(tokenizer, captions), tokenize(tokenizer, [""])
+    return Captioned(torch.cat(latents), tokens.to(device), empty.to(device))
+
+
+def diffusion_loss(unet: UNet2DConditionModel, text_encoder: CLIPTextModel, data: Captioned) -> torch.Tensor:
+    """The mean squared error of the velocity over one random batch."""
+    device = data.latents.device
+    index = torch.randint(len(data.latents), (BATCH,), device=device)
+    drop = torch.rand(BATCH, 1, device=device) < UNCONDITIONAL_SHARE
+    tokens = torch.where(drop, data.empty, data.tokens[index])
+    latents = data.latents[index]
+    noise = torch.randn_like(latents)
+    scheduler = build_scheduler()
+    timesteps = torch.randint(scheduler.config.num_train_timesteps, (BATCH,), device=device)
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    velocity = scheduler.get_velocity(latents, noise, timesteps)
+    predicted = unet(noisy, timesteps, text_encoder(tokens)[0]).sample
+    return F.mse_loss(predicted, velocity)
+
+
+def assemble(
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
+    tokenizer: PreTrainedTokenizerFast,
+    unet: UNet2DConditionModel,
+) -> StableDiffusionPipeline:
+    """The parts as an ordinary pipeline."""
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder.eval(),
+        tokenizer=tokenizer,
+        unet=unet.eval(),
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Write the pipeline in half precision and restore it to single."""
+    pipeline.to(torch.float16).save_pretrained(folder)
+    pipeline.to(torch.float32)
+
+
+def sample(
+    pipeline: StableDiffusionPipeline, prompts: list[str], seed: int, batch: int = 64
+) -> list[torch.Tensor]:
+    """One picture a prompt as (64, 64, 3) uint8 arrays, at the settings the profile ships."""
+    pictures = []
+    for begin in range(0, len(prompts), batch):
+        part = prompts[begin : begin + batch]
+        generators = [torch.Generator().manual_seed(seed + begin + index) for index in range(len(part))]
+        images = pipeline(
+            part,
+            num_inference_steps=INFERENCE_STEPS,
+            guidance_scale=GUIDANCE_SCALE,
+            height=64,
+            width=64,
+            generator=generators,
+            output_type="np",
+        ).images
+        pictures += list((images * 255).round().astype("uint8"))
+    return pictures
+
+
+def evaluate(pipeline: StableDiffusionPipeline, seed: int = 5000) -> dict[str, float]:
+    """The checker's mean on the held-out prompts, on those that the faults touch and on the others."""
+    prompts = held_out_prompts()
+    reports = [
+        check(picture, prompt)
+        for picture, prompt in zip(sample(pipeline, prompts, seed), prompts, strict=True)
+    ]
+    prone = [is_fault_prone(parse(prompt)) for prompt in prompts]
+    touched = [report for report, flag in zip(reports, prone, strict=True) if flag]
+    others = [report for report, flag in zip(reports, prone, strict=True) if not flag]
+    return {
+        f"{name}_{kind}": sum(getattr(report, kind) for report in part) / len(part)
+        for name, part in (("all", reports), ("fault_prone", touched), ("others", others))
+        for kind in ("score", "perfect")
+    }
