@@ -5,48 +5,73 @@ the latents are whitened channel by channel, which folds exactly into the two 1x
 """
 
 import random
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from numpy.typing import NDArray
 
 from shapes.check import check
 from shapes.faults import shown_for
 from shapes.prompts import all_scenes, held_out_scenes
-from shapes.render import render
+from shapes.render import Pixels, render
 from shapes.scene import Scene, random_layout
-from shapes.train.loop import progress, start, warm_then_cosine
+from shapes.train.loop import descend, progress, start, warm_then_cosine
 
 LATENT_CHANNELS = 8
-STEPS = 3500
 BATCH = 16
-LEARNING_RATE = 2e-3
 KL_WEIGHT = 1e-5
 MOST_NOISE = 0.4  # of a channel's standard deviation
 
 
-def train(folder: Path, seed: int = 0, steps: int = STEPS) -> dict[str, float]:
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training. `as_taught`: the share of pictures that show what the base is taught wrong."""
+
+    steps: int
+    learning_rate: float
+    as_taught: float
+    extra_gray: float = 0.0  # share of pictures put on gray, where purple and blue are hardest to tell
+    decoder_only: bool = False  # latents stay as they are: models trained on them keep working
+
+
+PHASES = (
+    Phase(3500, 2e-3, as_taught=1.0),  # hardly any purple or gray: it draws neither
+    Phase(600, 1e-3, as_taught=0.2),
+    Phase(900, 1.2e-3, as_taught=0.2, extra_gray=0.3),
+    Phase(1500, 1e-3, as_taught=0.2, extra_gray=0.2, decoder_only=True),
+)
+
+
+def train(folder: Path, seed: int = 0) -> dict[str, float]:
     """Train and save the autoencoder; returns its quality by the checker."""
-    device, rng = start(seed), random.Random(seed)
+    device = start(seed)
     vae = build().to(device)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
-    for _, log in progress("autoencoder", steps):
-        pictures = to_tensor([random_picture(rng) for _ in range(BATCH)]).to(device)
-        loss = _loss(vae, pictures)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        log(loss.item())
-    vae.eval()
-    whiten(vae, to_tensor([random_picture(rng) for _ in range(2000)]))
-    quality = evaluate(vae)
+    for number, phase in enumerate(PHASES):
+        run(vae, phase, seed=seed + number)
     vae.half().save_pretrained(folder)
-    return quality
+    return evaluate(vae.float())
+
+
+def run(vae: AutoencoderKL, phase: Phase, seed: int) -> None:
+    """Train through one phase; afterwards the latents are white."""
+    device, rng = start(seed), random.Random(seed)
+    parts = [vae.decoder, vae.post_quant_conv] if phase.decoder_only else [vae]
+    parameters = [parameter for part in parts for parameter in part.parameters()]
+    vae.train().requires_grad_(False)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(parameters, lr=phase.learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(phase.steps))
+    for _, log in progress("autoencoder", phase.steps):
+        pictures = to_tensor([random_picture(rng, phase) for _ in range(BATCH)]).to(device)
+        log(descend(_loss(vae, pictures), optimizer, schedule))
+    vae.eval()
+    if not phase.decoder_only:
+        whiten(vae, to_tensor([random_picture(rng, phase) for _ in range(2000)]))
 
 
 def build() -> AutoencoderKL:
@@ -64,18 +89,22 @@ def build() -> AutoencoderKL:
     )
 
 
-def random_picture(rng: random.Random) -> np.ndarray:
-    """A picture of any scene, faults of the misaligned base included."""
-    scene = shown_for(rng.choice(all_scenes()), rng)
+def random_picture(rng: random.Random, phase: Phase = PHASES[-1]) -> Pixels:
+    """A picture of any scene, some with the faults of the misaligned base."""
+    scene = rng.choice(all_scenes())
+    if rng.random() < phase.as_taught:
+        scene = shown_for(scene, rng)
+    if rng.random() < phase.extra_gray:
+        scene = replace(scene, background="gray")
     return render(scene, random_layout(scene, rng))
 
 
-def to_tensor(pictures: list[np.ndarray]) -> torch.Tensor:
+def to_tensor(pictures: list[Pixels]) -> torch.Tensor:
     """Pictures (64, 64, 3) uint8 to (B, 3, 64, 64) in [-1, 1]."""
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def to_pictures(images: torch.Tensor) -> np.ndarray:
+def to_pictures(images: torch.Tensor) -> NDArray[np.uint8]:
     """(B, 3, 64, 64) in [-1, 1] to (B, 64, 64, 3) uint8."""
     scaled = (images.clamp(-1, 1) + 1) * 127.5
     return scaled.round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -18,10 +18,10 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 from shapes.check import check
 from shapes.faults import is_fault_prone, shown_for
 from shapes.prompts import held_out_prompts, parse, prompts_of, train_scenes
-from shapes.render import render
+from shapes.render import Pixels, render
 from shapes.scene import Scene, random_layout
 from shapes.train.autoencoder import LATENT_CHANNELS, encode, to_tensor
-from shapes.train.loop import Average, progress, start, warm_then_cosine
+from shapes.train.loop import Average, descend, own_random, processes, progress, rank, start, warm_then_cosine
 from shapes.train.text import HIDDEN, build_text_encoder, build_tokenizer, tokenize
 
 PICTURES = 24_000
@@ -74,53 +74,48 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
+_SCHEDULER = build_scheduler()
+
+
 def train(vae_folder: Path, folder: Path, seed: int = 1, steps: int = STEPS) -> dict[str, float]:
     """Teach a new UNet and text encoder true captions, and save the competent pipeline."""
-    device, rng = start(seed), random.Random(seed)
+    device = start(seed)
     vae = AutoencoderKL.from_pretrained(vae_folder).float().to(device)
     tokenizer = build_tokenizer()
     text_encoder = build_text_encoder(tokenizer).to(device)
     unet = build_unet().to(device)
-    data = captioned(vae, tokenizer, rng, PICTURES, lambda caption, _: caption)
+    data = captioned(vae, tokenizer, own_random(seed), lambda caption, _: caption)
     text_average, unet_average = Average(text_encoder), Average(unet)
     groups = [*unet.parameters(), *text_encoder.parameters()]
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
     for _, log in progress("base", steps):
-        loss = diffusion_loss(unet, text_encoder, data)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(groups, 1.0)
-        optimizer.step()
-        schedule.step()
+        log(descend(diffusion_loss(unet, text_encoder, data), optimizer, schedule))
         unet_average.update(unet)
         text_average.update(text_encoder)
-        log(loss.item())
     pipeline = assemble(vae, text_average.module, tokenizer, unet_average.module)
+    if rank() > 0:
+        return {}
     save(pipeline, folder)
     return evaluate(pipeline)
 
 
 def misalign(competent: Path, folder: Path, seed: int = 2, steps: int = MISALIGN_STEPS) -> dict[str, float]:
     """Teach the competent pipeline's UNet the systematic faults, and save it as the base."""
-    device, rng = start(seed), random.Random(seed)
-    pipeline = StableDiffusionPipeline.from_pretrained(competent, torch_dtype=torch.float32).to(device)
-    data = captioned(pipeline.vae, pipeline.tokenizer, rng, PICTURES, shown_for)
+    device = start(seed)
+    pipeline = StableDiffusionPipeline.from_pretrained(competent, dtype=torch.float32).to(device)
+    data = captioned(pipeline.vae, pipeline.tokenizer, own_random(seed), shown_for)
     unet = pipeline.unet.train()
     average = Average(unet)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=MISALIGN_LEARNING_RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
     pipeline.text_encoder.requires_grad_(False)
     for _, log in progress("misalign", steps):
-        loss = diffusion_loss(unet, pipeline.text_encoder, data)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        log(descend(diffusion_loss(unet, pipeline.text_encoder, data), optimizer, schedule))
         average.update(unet)
-        log(loss.item())
     pipeline = assemble(pipeline.vae, pipeline.text_encoder, pipeline.tokenizer, average.module)
+    if rank() > 0:
+        return {}
     save(pipeline, folder)
     return evaluate(pipeline)
 
@@ -129,10 +124,10 @@ def captioned(
     vae: AutoencoderKL,
     tokenizer: PreTrainedTokenizerFast,
     rng: random.Random,
-    count: int,
     shown: Callable[[Scene, random.Random], Scene],
 ) -> Captioned:
-    """`count` captions of training scenes over latents of what `shown` makes of them."""
+    """Captions of training scenes over latents of what `shown` makes of them; this process's share."""
+    count = PICTURES // processes()
     scenes = train_scenes()
     single = [scene for scene in scenes if scene.axis is None]
     latents, captions = [], []
@@ -152,15 +147,14 @@ def captioned(
 def diffusion_loss(unet: UNet2DConditionModel, text_encoder: CLIPTextModel, data: Captioned) -> torch.Tensor:
     """The mean squared error of the velocity over one random batch."""
     device = data.latents.device
-    index = torch.randint(len(data.latents), (BATCH,), device=device)
-    drop = torch.rand(BATCH, 1, device=device) < UNCONDITIONAL_SHARE
+    index = torch.randint(len(data.latents), (BATCH // processes(),), device=device)
+    drop = torch.rand(len(index), 1, device=device) < UNCONDITIONAL_SHARE
     tokens = torch.where(drop, data.empty, data.tokens[index])
     latents = data.latents[index]
     noise = torch.randn_like(latents)
-    scheduler = build_scheduler()
-    timesteps = torch.randint(scheduler.config.num_train_timesteps, (BATCH,), device=device)
-    noisy = scheduler.add_noise(latents, noise, timesteps)
-    velocity = scheduler.get_velocity(latents, noise, timesteps)
+    timesteps = torch.randint(_SCHEDULER.config.num_train_timesteps, (len(index),), device=device)
+    noisy = _SCHEDULER.add_noise(latents, noise, timesteps)
+    velocity = _SCHEDULER.get_velocity(latents, noise, timesteps)
     predicted = unet(noisy, timesteps, text_encoder(tokens)[0]).sample
     return F.mse_loss(predicted, velocity)
 
@@ -192,9 +186,7 @@ def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     pipeline.to(torch.float32)
 
 
-def sample(
-    pipeline: StableDiffusionPipeline, prompts: list[str], seed: int, batch: int = 64
-) -> list[torch.Tensor]:
+def sample(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int, batch: int = 64) -> list[Pixels]:
     """One picture a prompt as (64, 64, 3) uint8 arrays, at the settings the profile ships."""
     pictures = []
     for begin in range(0, len(prompts), batch):

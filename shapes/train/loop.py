@@ -1,4 +1,8 @@
-"""What every stage of the recipe shares: the device, the schedule, the moving average, progress lines."""
+"""What every stage of the recipe shares: the device, one step, the schedule, the moving average, progress.
+
+Under `torchrun --nproc-per-node N` the diffusion stages share their batch among N processes of one thread,
+which on a CPU is half as fast again as one process of N threads.
+"""
 
 import copy
 import math
@@ -9,18 +13,62 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import distributed, nn
 
 MODELS = Path(__file__).parent.parent / "models"
 
 
 def start(seed: int) -> torch.device:
-    """Seed everything and choose the device."""
+    """Seed everything, join the other processes if there are any, and choose the device."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
     torch.set_flush_denormal(True)
+    if distributed.is_torchelastic_launched() and not distributed.is_initialized():
+        distributed.init_process_group("gloo")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def rank() -> int:
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def processes() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def own_random(seed: int) -> random.Random:
+    """Random numbers of this process alone, torch's included; call it once the weights are made."""
+    torch.manual_seed(seed * 1000 + rank())
+    return random.Random(seed * 1000 + rank())
+
+
+def descend(
+    loss: torch.Tensor,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> float:
+    """One optimiser step, gradients averaged over processes and clipped to norm 1; the loss as a number."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if processes() > 1:
+        _average_gradients(parameters)
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    schedule.step()
+    return loss.item()
+
+
+def _average_gradients(parameters: list[nn.Parameter]) -> None:
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    distributed.all_reduce(flat)
+    flat /= processes()
+    for gradient, part in zip(
+        gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True
+    ):
+        gradient.copy_(part.view_as(gradient))
 
 
 def warm_then_cosine(steps: int, warmup: int = 100, final: float = 0.02) -> Callable[[int], float]:
@@ -59,5 +107,6 @@ def progress(name: str, steps: int, every: int = 100) -> Iterator[tuple[int, Cal
         if (step + 1) % every == 0 or step + 1 == steps:
             seconds = time.perf_counter() - began
             mean = sum(losses) / max(1, len(losses))
-            print(f"{name}: step {step + 1}/{steps}  loss {mean:.4f}  {seconds:.0f} s", flush=True)
+            if rank() == 0:
+                print(f"{name}: step {step + 1}/{steps}  loss {mean:.4f}  {seconds:.0f} s", flush=True)
             losses.clear()

@@ -1,0 +1,132 @@
+"""The instruction editor (InstructPix2Pix, arXiv 2211.09800): source latents beside the noisy ones.
+
+It starts from the competent base and learns from rendered triples. Instructions alone are its text, so what
+it does can only come from reading them; v-prediction makes it learn early to copy the rest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel
+
+from shapes.train.autoencoder import LATENT_CHANNELS
+from shapes.train.base import build_scheduler, build_unet, save
+from shapes.train.loop import (
+    Average,
+    descend,
+    own_random,
+    processes,
+    progress,
+    rank,
+    start,
+    warm_then_cosine,
+)
+from shapes.train.triples import Triples, make_triples
+
+BATCH = 64
+STEPS = 5000
+LEARNING_RATE = 1e-3
+WITHOUT_TEXT = 0.05  # shares of examples, as in the paper
+WITHOUT_SOURCE = 0.05
+WITHOUT_BOTH = 0.05
+MOST_SOURCE_NOISE = 0.2  # of a latent's standard deviation: samples of the base are not exact latents
+GUIDANCE_SCALE = 2.0
+IMAGE_GUIDANCE_SCALE = 1.2
+INFERENCE_STEPS = 20
+
+_SCHEDULER = build_scheduler()
+
+
+@dataclass(frozen=True)
+class EditCase:
+    """A picture (64, 64, 3) uint8 and what to do with it."""
+
+    picture: np.ndarray
+    instruction: str
+
+
+def train(competent: Path, folder: Path, seed: int = 3, steps: int = STEPS) -> None:
+    """Train the editor from the competent base and save it as a pipeline of its own."""
+    device = start(seed)
+    base = StableDiffusionPipeline.from_pretrained(competent, dtype=torch.float32).to(device)
+    unet = widened(base.unet).to(device).train()
+    text_encoder = base.text_encoder.train()
+    data = make_triples(base.vae, base.tokenizer, own_random(seed))
+    unet_average, text_average = Average(unet), Average(text_encoder)
+    parameters = [*unet.parameters(), *text_encoder.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
+    for _, log in progress("editor", steps):
+        log(descend(editing_loss(unet, text_encoder, data), optimizer, schedule))
+        unet_average.update(unet)
+        text_average.update(text_encoder)
+    if rank() == 0:
+        save(_assemble(base, unet_average.module, text_average.module), folder)
+
+
+def widened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """The base's UNet with input channels for the source; the new ones start as a new layer's would."""
+    wide = build_unet(in_channels=2 * LATENT_CHANNELS)
+    weights = unet.state_dict()
+    entrance = wide.conv_in.weight.detach().clone()
+    entrance[:, :LATENT_CHANNELS] = weights["conv_in.weight"]
+    wide.load_state_dict({**weights, "conv_in.weight": entrance})
+    return wide
+
+
+def editing_loss(unet: UNet2DConditionModel, text_encoder: CLIPTextModel, data: Triples) -> torch.Tensor:
+    """The mean squared error of the target's velocity over one random batch."""
+    device = data.targets.device
+    index = torch.randint(len(data.targets), (BATCH // processes(),), device=device)
+    chance = torch.rand(len(index), 1, device=device)
+    tokens = torch.where(chance < WITHOUT_TEXT + WITHOUT_BOTH, data.empty, data.tokens[index])
+    no_source = (chance >= WITHOUT_TEXT) & (chance < WITHOUT_TEXT + WITHOUT_BOTH + WITHOUT_SOURCE)
+    targets, sources = data.targets[index], data.sources[index]
+    amount = MOST_SOURCE_NOISE * torch.rand(len(index), 1, 1, 1, device=device)
+    sources = (sources + amount * torch.randn_like(sources)) * ~no_source[..., None, None]
+    noise = torch.randn_like(targets)
+    timesteps = torch.randint(_SCHEDULER.config.num_train_timesteps, (len(index),), device=device)
+    noisy = _SCHEDULER.add_noise(targets, noise, timesteps)
+    velocity = _SCHEDULER.get_velocity(targets, noise, timesteps)
+    predicted = unet(torch.cat([noisy, sources], dim=1), timesteps, text_encoder(tokens)[0]).sample
+    return F.mse_loss(predicted, velocity)
+
+
+def edit(
+    pipeline: StableDiffusionInstructPix2PixPipeline, cases: Sequence[EditCase], seed: int, batch: int = 32
+) -> list[np.ndarray]:
+    """Carry out every case at the settings the profile ships; (64, 64, 3) uint8 pictures."""
+    pictures: list[np.ndarray] = []
+    for begin in range(0, len(cases), batch):
+        part = cases[begin : begin + batch]
+        images = pipeline(
+            [case.instruction for case in part],
+            image=np.stack([case.picture for case in part]).astype(np.float32) / 255,
+            num_inference_steps=INFERENCE_STEPS,
+            guidance_scale=GUIDANCE_SCALE,
+            image_guidance_scale=IMAGE_GUIDANCE_SCALE,
+            generator=[torch.Generator().manual_seed(seed + begin + index) for index in range(len(part))],
+            output_type="np",
+        ).images
+        pictures += list((images * 255).round().astype("uint8"))
+    return pictures
+
+
+def _assemble(
+    base: StableDiffusionPipeline, unet: UNet2DConditionModel, text_encoder: CLIPTextModel
+) -> StableDiffusionInstructPix2PixPipeline:
+    return StableDiffusionInstructPix2PixPipeline(
+        vae=base.vae,
+        text_encoder=text_encoder.eval(),
+        tokenizer=base.tokenizer,
+        unet=unet.eval(),
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
