@@ -1,0 +1,48 @@
+"""What is asked of a vision-language model: one picture, two texts, and the form of the answer."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+_CONTROL = re.compile(r"<\|[^|<>]*\|>")
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Question(Generic[Answer]):
+    """A system text, a text beside the picture, and the payload model that the answer must fit."""
+
+    system: str
+    text: str
+    answer: type[Answer]
+
+    def messages(self, image_url: str) -> list[dict[str, Any]]:
+        """The messages in OpenAI's format, the picture before the text."""
+        picture = {"type": "image_url", "image_url": {"url": image_url}}
+        return [
+            {"role": "system", "content": self.system},
+            {"role": "user", "content": [picture, {"type": "text", "text": self.text}]},
+        ]
+
+    @property
+    def response_format(self) -> dict[str, Any]:
+        """Structured output as OpenAI-compatible servers take it; properties in the answer's order."""
+        name = self.answer.__name__
+        schema = {"name": name, "schema": self.answer.model_json_schema(), "strict": True}
+        return {"type": "json_schema", "json_schema": schema}
+
+
+def plain(text: str) -> str:
+    """`text` without anything that a tokenizer would take for the end of a message."""
+    while (cleaned := _CONTROL.sub("", text)) != text:
+        text = cleaned
+    return text
+
+
+def written(answer: BaseModel) -> str:
+    """An answer in the one form that vLLM also writes when whitespace is fixed: ", " and ": "."""
+    return json.dumps(answer.model_dump(), ensure_ascii=False)
