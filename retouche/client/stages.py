@@ -9,7 +9,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from retouche.client.problems import raise_for_problem, transport_errors
-from retouche.contract.services import Readiness
+from retouche.contract.services import MEMO_HEADER, Readiness
 from retouche.contract.stages import (
     STAGES,
     CritiqueRequest,
@@ -24,8 +24,6 @@ from retouche.contract.stages import (
     RewardResponse,
 )
 from retouche.errors import ModelFailure
-
-MEMO_HEADER = "x-retouche-memo"  # "hit" where a service answered from its memo
 
 ResponseT = TypeVar("ResponseT", bound=BaseModel)
 

@@ -7,6 +7,8 @@ from pydantic import Field
 from retouche.contract.payload import ModelIdentity, Payload
 from retouche.contract.stages import RewardName
 
+MEMO_HEADER = "x-retouche-memo"  # "hit" where a service answered from its memo, else "miss"
+
 
 class Health(Payload):
     """`/healthz`: the process is alive."""

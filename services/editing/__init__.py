@@ -1,0 +1,1 @@
+"""One editing instruction carried out on one image."""

@@ -1,0 +1,61 @@
+"""POST /v1/edit."""
+
+import asyncio
+from functools import partial
+
+from fastapi import APIRouter, FastAPI, Request, Response
+
+from retouche.contract.services import Readiness
+from retouche.contract.stages import EditRequest, EditResponse
+from retouche.store import ObjectStore
+from services.editing import model
+from services.editing.editor import Edit, batch_key
+from services.editing.settings import Settings
+from serving.app import Loaded, require_ready, while_connected
+from serving.app import create_app as create
+from serving.batching import MicroBatcher
+from serving.identity import identify
+from serving.images import load_image, referenced, store_image
+from serving.memo import answered
+from serving.profile import load_profile, located
+
+router = APIRouter(tags=["editing"])
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The editing service."""
+    return create("Retouche editing", router, partial(_load, settings or Settings()))
+
+
+async def _load(settings: Settings, app: FastAPI) -> Loaded:
+    profile = load_profile(settings.profile).editing
+    batcher = MicroBatcher(
+        await asyncio.to_thread(model.load, profile),
+        key=batch_key,
+        max_batch=profile.max_batch,
+        max_waiting=settings.max_waiting,
+        metrics=app.state.metrics,
+    )
+    await batcher.start()
+    app.state.store, app.state.batcher, app.state.profile = ObjectStore(settings.store), batcher, profile
+    models = {"editing": await asyncio.to_thread(identify, located(profile.model), profile.revision)}
+    if profile.controlnet is not None:
+        models["controlnet"] = await asyncio.to_thread(identify, located(profile.controlnet))
+    return Readiness(models=models), batcher.stop
+
+
+@router.post("/v1/edit")
+async def edit(payload: EditRequest, request: Request, response: Response) -> EditResponse:
+    """One instruction carried out on one image: the same request always gives the same image."""
+    readiness, state = require_ready(request), request.app.state
+    image = await referenced(state.store, payload.image)
+    complete = model.resolved(payload.model_copy(update={"image": image}), state.profile)
+
+    async def make() -> EditResponse:
+        source = await load_image(state.store, image)
+        edited = await state.batcher(Edit(source, model.text_for(complete, state.profile), complete))
+        return EditResponse(image=await store_image(state.store, edited), model=readiness.models["editing"])
+
+    return await while_connected(
+        request, answered(request, response, "editing", readiness.models, complete, make, EditResponse)
+    )

@@ -1,0 +1,60 @@
+"""POST /v1/generate."""
+
+import asyncio
+from functools import partial
+
+from fastapi import APIRouter, FastAPI, Request, Response
+
+from retouche.contract.services import Readiness
+from retouche.contract.stages import GenerateRequest, GenerateResponse
+from retouche.store import ObjectStore
+from services.generation import model
+from services.generation.settings import Settings
+from serving.app import Loaded, require_ready, while_connected
+from serving.app import create_app as create
+from serving.batching import MicroBatcher
+from serving.identity import identify
+from serving.images import store_image
+from serving.memo import answered
+from serving.profile import load_profile, located
+
+router = APIRouter(tags=["generation"])
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The generation service."""
+    return create("Retouche generation", router, partial(_load, settings or Settings()))
+
+
+async def _load(settings: Settings, app: FastAPI) -> Loaded:
+    profile = load_profile(settings.profile).generation
+    pipeline = await asyncio.to_thread(model.load, profile)
+    batcher = MicroBatcher(
+        partial(model.generate, pipeline),
+        key=model.batch_key,
+        max_batch=profile.max_batch,
+        max_waiting=settings.max_waiting,
+        metrics=app.state.metrics,
+    )
+    await batcher.start()
+    app.state.store, app.state.batcher = ObjectStore(settings.store), batcher
+    app.state.resolve = partial(model.resolved, profile=profile, pipeline=pipeline)
+    identity = await asyncio.to_thread(identify, located(profile.model), profile.revision)
+    return Readiness(models={"generation": identity}), batcher.stop
+
+
+@router.post("/v1/generate")
+async def generate(payload: GenerateRequest, request: Request, response: Response) -> GenerateResponse:
+    """One image for one prompt: the same request always gives the same image."""
+    readiness, state = require_ready(request), request.app.state
+    resolved = state.resolve(payload)
+
+    async def make() -> GenerateResponse:
+        image = await state.batcher(resolved)
+        return GenerateResponse(
+            image=await store_image(state.store, image), model=readiness.models["generation"]
+        )
+
+    return await while_connected(
+        request, answered(request, response, "generation", readiness.models, resolved, make, GenerateResponse)
+    )

@@ -1,0 +1,1 @@
+"""Images scored under a prompt by reward models."""

@@ -1,0 +1,88 @@
+"""POST /v1/reward."""
+
+import asyncio
+from functools import partial
+
+from fastapi import APIRouter, FastAPI, Request, Response
+
+from retouche.contract.services import Readiness
+from retouche.contract.stages import RewardRequest, RewardResponse
+from retouche.errors import FieldProblem, InvalidPayload
+from retouche.store import ObjectStore
+from services.reward import model
+from services.reward.reward_model import Judged
+from services.reward.settings import Settings
+from serving.app import Loaded, require_ready, while_connected
+from serving.app import create_app as create
+from serving.batching import MicroBatcher
+from serving.identity import identify
+from serving.images import load_image, referenced
+from serving.memo import answered
+from serving.profile import load_profile, located
+
+router = APIRouter(tags=["reward"])
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The reward service."""
+    return create("Retouche reward", router, partial(_load, settings or Settings()))
+
+
+async def _load(settings: Settings, app: FastAPI) -> Loaded:
+    rewards = load_profile(settings.profile).rewards
+    models = await asyncio.to_thread(model.load, rewards)
+    app.state.store = ObjectStore(settings.store)
+    app.state.batchers = {
+        name: MicroBatcher(
+            loaded,
+            key=lambda judged: None,
+            max_batch=rewards[name].max_batch,
+            max_waiting=64 * settings.max_waiting,
+            metrics=app.state.metrics,
+        )
+        for name, loaded in models.items()
+    }
+    for batcher in app.state.batchers.values():
+        await batcher.start()
+    identities = {
+        name: await asyncio.to_thread(identify, located(choice.model), choice.revision)
+        for name, choice in rewards.items()
+    }
+    margins = {name: choice.margin for name, choice in rewards.items()}
+
+    async def stop() -> None:
+        for batcher in app.state.batchers.values():
+            await batcher.stop()
+
+    return Readiness(models=identities, margins=margins), stop
+
+
+@router.post("/v1/reward")
+async def reward(payload: RewardRequest, request: Request, response: Response) -> RewardResponse:
+    """Scores of images under a prompt; all of the service's reward models where none is named."""
+    readiness, state = require_ready(request), request.app.state
+    names = _known(payload.rewards or sorted(state.batchers), state.batchers)
+    images = [await referenced(state.store, image) for image in payload.images]
+    complete = payload.model_copy(update={"images": images, "rewards": names})
+    models = {name: readiness.models[name] for name in names}
+
+    async def make() -> RewardResponse:
+        loaded = [await load_image(state.store, image) for image in images]
+        judged = [Judged(payload.prompt, image) for image in loaded]
+        scores = [await asyncio.gather(*(state.batchers[name](item) for item in judged)) for name in names]
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*scores, strict=True)]
+        return RewardResponse(scores=rows, models=models)
+
+    return await while_connected(
+        request, answered(request, response, "reward", models, complete, make, RewardResponse)
+    )
+
+
+def _known(names: list[str], batchers: dict[str, object]) -> list[str]:
+    unknown = [name for name in names if name not in batchers]
+    if unknown:
+        problem = (
+            f"{unknown[0]!r} is not a reward model of this service; it has {', '.join(sorted(batchers))}"
+        )
+        raise InvalidPayload(f"rewards: {problem}", fields=[FieldProblem(field="rewards", problem=problem)])
+    return sorted(set(names))

@@ -1,0 +1,23 @@
+"""The one verb of every reward model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from retouche.contract.stages import Score
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One image to be scored under one prompt."""
+
+    prompt: str
+    image: Image.Image
+
+
+class RewardModel(Protocol):
+    """As many scores as there are images, in their order."""
+
+    def __call__(self, batch: Sequence[Judged]) -> list[Score]: ...

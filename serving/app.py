@@ -1,0 +1,115 @@
+"""The application every service is: routes, problems, health, metrics, models loading in the background."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from retouche import __version__
+from retouche.contract.services import Health, Readiness
+from retouche.errors import Problem, Unavailable
+from serving import problems
+from serving.metrics import Metrics, RequestTimer
+
+MAX_BODY_BYTES = 64_000_000
+_CLIENT_POLL_SECONDS = 0.5
+
+AnswerT = TypeVar("AnswerT")
+
+_log = logging.getLogger("retouche.serving")
+
+Loaded = tuple[Readiness, Callable[[], Awaitable[None]]]  # what is ready, and how to shut it down
+Load = Callable[[FastAPI], Awaitable[Loaded]]
+
+
+def create_app(title: str, router: APIRouter, load: Load, *, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
+    """An application that answers `/healthz` at once and `/readyz` when `load` has come back.
+
+    `load` keeps what the routes need in `app.state`; if it fails, `/readyz` says why.
+    """
+    app = FastAPI(title=title, version=__version__, lifespan=_lifespan(load), responses=_PROBLEMS)
+    app.state.metrics = Metrics()
+    app.state.readiness = Unavailable(
+        "the models are still loading; retry in a moment", retry_after_seconds=2
+    )
+    problems.install(app)
+    app.add_middleware(problems.BodyLimit, most=max_body_bytes)
+    app.add_middleware(RequestTimer, metrics=app.state.metrics)
+    app.include_router(_health())
+    app.include_router(router)
+    return app
+
+
+def require_ready(request: Request) -> Readiness:
+    """A dependency of every route that needs the models: Unavailable until they are loaded."""
+    readiness = request.app.state.readiness
+    if isinstance(readiness, Unavailable):
+        raise readiness
+    assert isinstance(readiness, Readiness)
+    return readiness
+
+
+async def while_connected(request: Request, answer: Awaitable[AnswerT]) -> AnswerT:
+    """Wait for `answer`, but give it up when the client has gone: nobody would read it."""
+    task = asyncio.ensure_future(answer)
+    try:
+        while not (await asyncio.wait({task}, timeout=_CLIENT_POLL_SECONDS))[0]:
+            if await request.is_disconnected():
+                raise asyncio.CancelledError("the client has gone")
+        return task.result()
+    finally:
+        task.cancel()
+
+
+def _lifespan(load: Load) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(_load(app, load))
+        yield
+        loading.cancel()
+        (shutdown,) = await asyncio.gather(loading, return_exceptions=True)
+        if callable(shutdown):
+            await shutdown()
+
+    return lifespan
+
+
+async def _load(app: FastAPI, load: Load) -> Callable[[], Awaitable[None]] | None:
+    try:
+        app.state.readiness, shutdown = await load(app)
+    except Exception as error:  # noqa: BLE001 - whatever stops the models from loading is told at /readyz
+        _log.error("the models could not be loaded", exc_info=error)
+        app.state.readiness = Unavailable(f"the models could not be loaded: {error}", retry_after_seconds=60)
+        return None
+    return shutdown
+
+
+def _health() -> APIRouter:
+    router = APIRouter(tags=["process"])
+
+    @router.get("/healthz")
+    async def healthz() -> Health:
+        """The process is alive."""
+        return Health()
+
+    @router.get("/readyz")
+    async def readyz(request: Request) -> Readiness:
+        """The models are loaded; 503 until then."""
+        return require_ready(request)
+
+    @router.get("/metrics", response_class=Response)
+    async def metrics(request: Request) -> Response:
+        """Prometheus metrics."""
+        return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+_PROBLEMS: dict[int | str, dict[str, object]] = {
+    "4XX": {"model": Problem, "description": "The request cannot be fulfilled as it is"},
+    "5XX": {"model": Problem, "description": "The service cannot fulfil it now"},
+}

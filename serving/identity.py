@@ -1,0 +1,26 @@
+"""Which model answers: a name, and a revision that changes when its weights or configuration do."""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from retouche.contract.payload import ModelIdentity
+
+_PARTS = ("*.safetensors", "*.json")
+
+
+def identify(model: str, revision: str | None = None) -> ModelIdentity:
+    """The identity of a local model folder, by its content, or of a Hub id at a revision."""
+    folder = Path(model)
+    if folder.is_dir():
+        return ModelIdentity(id=folder.name, revision=_content(folder.resolve()))
+    return ModelIdentity(id=model, revision=revision or "main")
+
+
+@cache
+def _content(folder: Path) -> str:
+    total = hashlib.sha256()
+    for path in sorted(path for part in _PARTS for path in folder.rglob(part)):
+        total.update(str(path.relative_to(folder)).encode())
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()[:12]

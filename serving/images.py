@@ -1,0 +1,26 @@
+"""Images of requests: references and data URIs to pixels, pixels to references."""
+
+import asyncio
+
+from PIL import Image
+
+from retouche.contract.payload import ImageInput, ImageRef
+from retouche.images import decode, encode, from_data_uri
+from retouche.store import ObjectStore
+
+
+async def referenced(store: ObjectStore, image: ImageInput) -> ImageRef:
+    """The reference of an image given by reference or as a data URI, which is stored first."""
+    if not image.startswith("data:"):
+        return image
+    return await store_image(store, await asyncio.to_thread(decode, from_data_uri(image)))
+
+
+async def load_image(store: ObjectStore, reference: ImageRef) -> Image.Image:
+    """The RGB image behind a reference; ImageNotFound if the store has none."""
+    return decode(await store.get_image(reference))
+
+
+async def store_image(store: ObjectStore, image: Image.Image) -> ImageRef:
+    """Encode an image once and store it under its digest."""
+    return await store.put_image(await asyncio.to_thread(encode, image))

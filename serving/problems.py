@@ -1,0 +1,109 @@
+"""Every failure of a request as application/problem+json (RFC 9457)."""
+
+import logging
+import math
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from retouche.errors import (
+    BadRequest,
+    FieldProblem,
+    InvalidPayload,
+    NotFound,
+    PayloadTooLarge,
+    Problem,
+    RetoucheError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+
+_log = logging.getLogger("retouche.serving")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` as a problem."""
+    app.add_exception_handler(RetoucheError, _ours)
+    app.add_exception_handler(RequestValidationError, _payload)
+    app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def answer(error: RetoucheError) -> Response:
+    """The response for an error, with Retry-After where it says when to come back."""
+    headers = {}
+    if error.retryable:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds or 1)))
+    return _respond(error.problem(), headers)
+
+
+def _respond(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    return Response(problem.model_dump_json(), problem.status, headers, media_type=MEDIA_TYPE)
+
+
+async def _ours(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RetoucheError)
+    if error.status == 500:
+        _log.error("%s: %s", error.code, error.detail, exc_info=error)
+    return answer(error)
+
+
+async def _payload(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    fields = [
+        FieldProblem(field=".".join(str(part) for part in entry["loc"][1:]) or "body", problem=_said(entry))
+        for entry in error.errors()[:20]
+    ]
+    first = fields[0]
+    return answer(InvalidPayload(f"{first.field}: {first.problem}", fields=fields))
+
+
+def _said(entry: dict[str, object]) -> str:
+    """Pydantic's message with the value, shortened."""
+    value = repr(entry.get("input"))
+    shown = value if len(value) <= 80 else f"{value[:77]}... ({len(value):,} characters)"
+    return f"{entry['msg']}, not {shown}"
+
+
+async def _framework(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return answer(NotFound(f"there is no {request.url.path} here; /docs lists what there is"))
+    problem = BadRequest(f"{request.method} {request.url.path}: {error.detail}").problem()
+    return _respond(problem.model_copy(update={"status": error.status_code}), dict(error.headers or {}))
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return answer(RetoucheError("something broke in this service; its log has the traceback"))
+
+
+class BodyLimit:
+    """Refuse request bodies beyond `most` bytes, by what they announce or by what arrives."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app = app
+        self.most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        error = PayloadTooLarge(f"a request may have {self.most:,} bytes; send less, or in parts")
+        if announced.isdigit() and int(announced) > self.most:
+            await answer(error)(scope, receive, send)
+            return
+        arrived = 0
+
+        async def counted() -> Message:
+            nonlocal arrived
+            message = await receive()
+            arrived += len(message.get("body", b""))
+            if arrived > self.most:
+                raise error
+            return message
+
+        await self.app(scope, counted, send)

@@ -1,0 +1,92 @@
+"""Profiles: one YAML file names the models and defaults of a whole system (deploy/profiles/*.yaml)."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from retouche.contract.payload import Payload
+from retouche.contract.stages import GuidanceScale, InferenceSteps, RewardName, Side
+from retouche.errors import BadRequest
+
+FOLDER = Path(__file__).parent.parent / "deploy" / "profiles"
+
+MaxBatch = Annotated[int, Field(ge=1, le=256)]
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
+class ModelChoice(Payload):
+    """A model: a folder (relative to the checkout) or a Hub id at a revision."""
+
+    model: str
+    revision: str | None = None
+    dtype: Dtype = "float32"
+    max_batch: MaxBatch = 8
+
+
+class GenerationProfile(ModelChoice):
+    width: Side
+    height: Side
+    num_inference_steps: InferenceSteps
+    guidance_scale: GuidanceScale
+
+
+class VisionLanguageProfile(ModelChoice):
+    """`local` loads `model` in this process; `openai` asks the server at `base_url` for it."""
+
+    backend: Literal["local", "openai"] = "local"
+    base_url: str | None = None
+    max_answer_tokens: Annotated[int, Field(ge=16, le=4096)] = 512
+
+
+class EditingProfile(ModelChoice):
+    """`text` is what the editor reads, over {prompt} and {instruction}."""
+
+    editor: Literal["instruct_pix2pix", "controlnet_ip2p", "controlnet_ip2p_img2img"]
+    controlnet: str | None = None
+    text: str = "{instruction}"
+    num_inference_steps: InferenceSteps
+    guidance_scale: GuidanceScale
+    image_guidance_scale: GuidanceScale = 1.5
+    strength: Annotated[float, Field(gt=0, le=1)] = 0.8
+    controlnet_conditioning_scale: Annotated[float, Field(ge=0, le=2)] = 1.0
+
+
+class RewardChoice(ModelChoice):
+    """`margin`: what counts as a difference between two raw scores where a job does not say."""
+
+    kind: Literal["clip"]
+    margin: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Profile(Payload):
+    """The models and defaults of every service."""
+
+    generation: GenerationProfile
+    critique: VisionLanguageProfile
+    instruction: VisionLanguageProfile
+    editing: EditingProfile
+    rewards: Annotated[dict[RewardName, RewardChoice], Field(min_length=1)]
+
+
+def load_profile(name: str) -> Profile:
+    """The profile `name` of deploy/profiles, or the YAML file at that path.
+
+    Raises:
+        BadRequest: there is none, or it is not a valid profile; names the file and the field.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in FOLDER.glob("*.yaml")))
+        raise BadRequest(f"there is no profile {name!r}; known are {known}, or give a path to a YAML file")
+    try:
+        return Profile.model_validate(yaml.safe_load(path.read_text()))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise BadRequest(f"the profile {path} is not valid: {error}") from error
+
+
+def located(model: str) -> str:
+    """A model folder named relative to the checkout as an absolute path; a Hub id as it is."""
+    folder = FOLDER.parent.parent / model
+    return str(folder) if folder.is_dir() else model

@@ -1,0 +1,15 @@
+"""What every service reads from the environment (RETOUCHE_*)."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """Where a service listens, where images are, which profile names its models."""
+
+    model_config = SettingsConfigDict(env_prefix="RETOUCHE_", extra="ignore")
+
+    store: str = Field(default=".retouche/store", description="object store: a folder or a URL")
+    profile: str = Field(default="shapes", description="name in deploy/profiles, or path of a YAML file")
+    host: str = "127.0.0.1"
+    max_waiting: int = Field(default=256, description="items that may wait for the model before 429")
