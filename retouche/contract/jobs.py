@@ -242,3 +242,8 @@ class ImageTrace(Payload):
     edits: list[EditTrace] = []
     dropped: DropReason | None = None
     error: str | None = None
+
+
+class TracePage(Payload):
+    traces: list[ImageTrace]
+    next_cursor: str | None = None

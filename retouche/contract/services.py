@@ -25,3 +25,11 @@ class Readiness(Payload):
     status: Literal["ready"] = "ready"
     models: dict[str, ModelIdentity] = {}
     margins: dict[RewardName, Annotated[float, Field(ge=0)]] = {}
+
+
+class ServiceStatus(Payload):
+    """A service as the gateway sees it; `detail` says why it is not ready."""
+
+    ready: bool
+    readiness: Readiness | None = None
+    detail: str | None = None

@@ -16,9 +16,9 @@ _PARAMETERS = (
 
 def load(profile: EditingProfile) -> Editor:
     """The editor that the profile names."""
-    return (
-        instruct_pix2pix.load(profile) if profile.editor == "instruct_pix2pix" else controlnet.load(profile)
-    )
+    if profile.editor == "instruct_pix2pix":
+        return instruct_pix2pix.load(profile)
+    return controlnet.load(profile)
 
 
 def resolved(request: EditRequest, profile: EditingProfile) -> EditRequest:

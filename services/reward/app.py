@@ -35,7 +35,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     app.state.batchers = {
         name: MicroBatcher(
             loaded,
-            key=lambda judged: None,
+            key=_any_prompt,
             max_batch=rewards[name].max_batch,
             max_waiting=64 * settings.max_waiting,
             metrics=app.state.metrics,
@@ -55,6 +55,10 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
             await batcher.stop()
 
     return Readiness(models=identities, margins=margins), stop
+
+
+def _any_prompt(_: Judged) -> None:
+    """All of a model's images can share a batch."""
 
 
 @router.post("/v1/reward")

@@ -15,11 +15,13 @@ def load(choice: RewardChoice) -> RewardModel:
     """The reward model of a CLIPModel folder with its tokenizer and image processor."""
     folder = located(choice.model)
     dtype = getattr(torch, choice.dtype)
-    model = CLIPModel.from_pretrained(folder, use_safetensors=True, dtype=dtype, revision=choice.revision)
+    model = CLIPModel.from_pretrained(
+        folder, use_safetensors=True, dtype=dtype, revision=choice.revision or "main"
+    )
     model.eval().to(device())
     tokenizer = AutoTokenizer.from_pretrained(folder)
     processor = CLIPImageProcessorPil.from_pretrained(folder)
-    length = model.config.text_config.max_position_embeddings
+    length = int(model.text_model.config.max_position_embeddings)
 
     @torch.inference_mode()
     def score(batch: Sequence[Judged]) -> list[Score]:

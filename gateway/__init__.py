@@ -1,0 +1,1 @@
+"""The public API: images, prompt sets, jobs, pairs, events, and the services behind one address."""

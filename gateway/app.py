@@ -1,0 +1,57 @@
+"""The gateway: one address for everything."""
+
+import asyncio
+import logging
+from functools import partial
+
+import redis as blocking
+from fastapi import APIRouter, Depends, FastAPI
+from redis.asyncio import Redis
+
+from gateway import forward, images, jobs, pairs, prompts
+from gateway.job_state import JobReader
+from gateway.keys import require_key
+from gateway.settings import Settings
+from retouche.client.stages import StageClient
+from retouche.contract.services import Readiness
+from retouche.errors import QueueUnavailable
+from retouche.queue import curate_queue
+from retouche.store import ObjectStore
+from serving.app import Loaded
+from serving.app import create_app as create
+
+_log = logging.getLogger("retouche.gateway")
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The gateway's application."""
+    router = APIRouter(dependencies=[Depends(require_key)])
+    for part in (images, prompts, jobs, pairs, forward):
+        router.include_router(part.router)
+    settings = settings or Settings()
+    app = create("Retouche", router, partial(_load, settings))
+    app.state.settings = settings
+    return app
+
+
+async def _load(settings: Settings, app: FastAPI) -> Loaded:
+    state = app.state
+    state.store = ObjectStore(settings.store)
+    state.redis = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
+    connection = blocking.Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
+    state.queue = curate_queue(connection)
+    state.reader = JobReader(state.store, state.redis)
+    state.upstreams = forward.connect(settings.service_urls, settings.service_timeout_seconds)
+    state.stages = StageClient(settings.service_urls, timeout_seconds=5, connect_timeout_seconds=2)
+    try:
+        await jobs.recover_all(app)
+    except QueueUnavailable as error:
+        _log.warning("jobs were not recovered: %s", error.detail)
+
+    async def stop() -> None:
+        await asyncio.gather(*(client.aclose() for client in state.upstreams.values()))
+        await state.stages.close()
+        await state.redis.aclose()
+        connection.close()
+
+    return Readiness(), stop

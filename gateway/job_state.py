@@ -1,0 +1,122 @@
+"""What a job has come to, read from the store; Redis only adds how far unfinished shards are.
+
+A shard is finished when its pairs are in the store. A job is cancelled while its marker is there, finished
+when every shard is, failed when every shard that is not finished was given up, else running or queued.
+"""
+
+import asyncio
+import json
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from retouche.contract.jobs import Job, JobRecord, JobReport, JobState, StageProgress
+from retouche.coordination import progress_key
+from retouche.errors import JobNotFound, NotFound
+from retouche.pairs import read_report
+from retouche.store import ObjectStore, job_path, shard_path
+
+
+class JobReader:
+    """Reads jobs; the reports of finished shards, which never change, are kept in memory."""
+
+    def __init__(self, store: ObjectStore, redis: Redis) -> None:
+        self._store = store
+        self._redis = redis
+        self._reports: dict[str, dict[int, JobReport]] = {}
+
+    async def record(self, job_id: str) -> JobRecord:
+        """The specification as accepted; JobNotFound if there is none."""
+        try:
+            return JobRecord.model_validate_json(await self._store.get(job_path(job_id, "spec.json")))
+        except NotFound:
+            raise JobNotFound(f"there is no job {job_id}; GET /v1/jobs lists them") from None
+
+    async def finished(self, job_id: str) -> list[int]:
+        """The indices of the shards whose pairs are in the store, in order."""
+        return await self._indices(job_id, "shards")
+
+    async def missing(self, job_id: str, record: JobRecord) -> list[int]:
+        """The indices of the shards that are not finished, in order."""
+        done = set(await self.finished(job_id))
+        return [index for index in range(record.shards) if index not in done]
+
+    async def job(self, job_id: str) -> Job:
+        """The job as the API shows it; JobNotFound if there is none."""
+        record = await self.record(job_id)
+        done, failed, cancelled = await asyncio.gather(
+            self.finished(job_id),
+            self._indices(job_id, "failed"),
+            self._store.exists(job_path(job_id, "cancelled")),
+        )
+        given_up = [index for index in failed if index not in done]
+        live = await self._live(job_id, set(done))
+        state = _state(record, len(done), len(given_up), cancelled, bool(live))
+        finished = await self._finished_reports(job_id, done)
+        return Job(
+            id=job_id,
+            state=state,
+            created_at=record.created_at,
+            prompts=record.prompts,
+            shards=record.shards,
+            shards_finished=len(done),
+            shards_failed=len(given_up),
+            report=combined([*finished, *live]),
+            error=await self._error(job_id, given_up[0]) if given_up else None,
+        )
+
+    async def _indices(self, job_id: str, kind: str) -> list[int]:
+        prefix = job_path(job_id, kind)
+        names = [path.rsplit("/", 1)[-1] async for path in self._store.paths(prefix)]
+        return sorted(int(name.split(".")[0]) for name in names)
+
+    async def _finished_reports(self, job_id: str, done: list[int]) -> list[JobReport]:
+        known = self._reports.setdefault(job_id, {})
+        for index in done:
+            if index not in known:
+                known[index] = read_report(await self._store.get(shard_path(job_id, "shards", index)))
+        return [known[index] for index in done]
+
+    async def _live(self, job_id: str, done: set[int]) -> list[JobReport]:
+        try:
+            entries = await self._redis.hgetall(progress_key(job_id))
+        except RedisError:
+            return []  # Redis knows only how far unfinished shards are: without it, that is not told
+        return [
+            JobReport.model_validate_json(text) for index, text in entries.items() if int(index) not in done
+        ]
+
+    async def _error(self, job_id: str, shard: int) -> str:
+        try:
+            failure = json.loads(await self._store.get(shard_path(job_id, "failed", shard)))
+        except NotFound:
+            return "a shard was given up; retry the job"
+        return f"shard {shard}: {failure['error']}"
+
+
+def combined(reports: list[JobReport]) -> JobReport:
+    """The sum of shards' reports."""
+    total = JobReport()
+    for report in reports:
+        for name in ("prompts", "images", "images_with_findings", "edits", "pairs", "seconds"):
+            setattr(total, name, getattr(total, name) + getattr(report, name))
+        for reason, count in report.dropped.items():
+            total.dropped[reason] = total.dropped.get(reason, 0) + count
+        for stage, progress in report.stages.items():
+            before = total.stages.get(stage, StageProgress())
+            total.stages[stage] = StageProgress(
+                done=before.done + progress.done,
+                remembered=before.remembered + progress.remembered,
+                failed=before.failed + progress.failed,
+            )
+    return total
+
+
+def _state(record: JobRecord, done: int, given_up: int, cancelled: bool, live: bool) -> JobState:
+    if done == record.shards:
+        return "finished"
+    if cancelled:
+        return "cancelled"
+    if given_up and done + given_up == record.shards:
+        return "failed"
+    return "running" if done or given_up or live else "queued"

@@ -1,0 +1,207 @@
+"""Submit, list, inspect, follow, cancel and retry curation jobs."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from redis.exceptions import RedisError
+
+from gateway.job_state import JobReader
+from gateway.prompts import keep_inline
+from retouche import queue
+from retouche.contract.jobs import (
+    SHARD_PROMPTS,
+    CurationSpec,
+    Job,
+    JobEvent,
+    JobId,
+    JobPage,
+    JobRecord,
+    PromptSetInfo,
+)
+from retouche.coordination import events_channel
+from retouche.errors import Conflict, NotFound, QueueUnavailable
+from retouche.store import ObjectStore, job_path, prompt_set_path, shard_path
+
+router = APIRouter(tags=["jobs"])
+
+_ENDED = ("finished", "failed", "cancelled")
+_POLL_SECONDS = 2.0
+
+JobPath = Annotated[JobId, Path()]
+
+
+@router.post("/v1/jobs", status_code=201)
+async def submit(spec: CurationSpec, request: Request, response: Response) -> Job:
+    """Start a curation job. The same specification is the same job: 200 if it is known already.
+
+    The specification is stored before anything is enqueued: should Redis be down, the job is kept as queued
+    and `POST /v1/jobs/{id}/retry`, or the gateway's next start, sets it going.
+    """
+    store: ObjectStore = request.app.state.store
+    prompts = await _prompt_set(store, spec)
+    record = JobRecord(
+        spec=spec,
+        created_at=datetime.now(UTC),
+        prompt_set=prompts.prompt_set,
+        prompts=prompts.prompts,
+        shards=-(-prompts.prompts // SHARD_PROMPTS),
+    )
+    content = record.model_dump_json().encode()
+    if not await store.create(job_path(spec.job_id, "spec.json"), content):
+        response.status_code = 200
+    else:
+        await _enqueue_missing(request.app, spec.job_id)
+    return await _reader(request).job(spec.job_id)
+
+
+@router.get("/v1/jobs")
+async def listing(
+    request: Request, limit: Annotated[int, Query(ge=1, le=200)] = 50, cursor: JobId | None = None
+) -> JobPage:
+    """Jobs, the newest first; `cursor` is the last page's `next_cursor`."""
+    reader = _reader(request)
+    ids = await request.app.state.store.folders("jobs")
+    records = await asyncio.gather(*(reader.record(job_id) for job_id in ids))
+    newest = sorted(zip(records, ids, strict=True), key=lambda entry: entry[0].created_at, reverse=True)
+    ordered = [job_id for _, job_id in newest]
+    begin = ordered.index(cursor) + 1 if cursor in ordered else 0
+    page = ordered[begin : begin + limit]
+    more = begin + limit < len(ordered)
+    return JobPage(jobs=[await reader.job(job_id) for job_id in page], next_cursor=page[-1] if more else None)
+
+
+@router.get("/v1/jobs/{job_id}")
+async def show(job_id: JobPath, request: Request) -> Job:
+    """One job and how far it has come."""
+    return await _reader(request).job(job_id)
+
+
+@router.post("/v1/jobs/{job_id}/cancel")
+async def cancel(job_id: JobPath, request: Request) -> Job:
+    """Stop a job: calls under way end, finished shards stay. Conflict if it has ended already."""
+    reader = _reader(request)
+    job = await reader.job(job_id)
+    if job.state in ("finished", "failed"):
+        raise Conflict(f"job {job_id} is {job.state}: there is nothing to cancel")
+    await request.app.state.store.put(job_path(job_id, "cancelled"), b"")
+    await _announce(request, job_id, "cancelled")
+    return await reader.job(job_id)
+
+
+@router.post("/v1/jobs/{job_id}/retry")
+async def retry(job_id: JobPath, request: Request) -> Job:
+    """Run a cancelled, failed or stuck job again: only what is missing. Conflict if it is finished."""
+    reader, store = _reader(request), request.app.state.store
+    job = await reader.job(job_id)
+    if job.state == "finished":
+        raise Conflict(f"job {job_id} is finished: there is nothing to run again")
+    for shard in await reader.missing(job_id, await reader.record(job_id)):
+        await store.delete(shard_path(job_id, "failed", shard))
+        try:
+            await asyncio.to_thread(queue.forget_shard, request.app.state.queue, job_id, shard)
+        except RedisError as error:
+            raise _queue_unavailable(error) from error
+    await store.delete(job_path(job_id, "cancelled"))
+    await _enqueue_missing(request.app, job_id)
+    return await reader.job(job_id)
+
+
+@router.post("/v1/recover")
+async def recover(request: Request) -> JobPage:
+    """Enqueue what is missing of every job that should be running; the jobs that had something missing."""
+    return JobPage(jobs=await recover_all(request.app))
+
+
+@router.get("/v1/jobs/{job_id}/events", response_class=EventSourceResponse)
+async def events(job_id: JobPath, request: Request) -> AsyncIterator[ServerSentEvent]:
+    """The job's state now and at every change, as server-sent events; ends when the job does."""
+    reader, number, last = _reader(request), 0, None
+    async for _ in _changes(request, job_id):
+        job = await reader.job(job_id)
+        if job == last:
+            continue
+        last, number = job, number + 1
+        kind = job.state if job.state in _ENDED else "progress"
+        event = JobEvent.model_validate({"id": str(number), "event": kind, "job": job})
+        yield ServerSentEvent(raw_data=event.model_dump_json(), event=kind, id=event.id)
+        if job.state in _ENDED:
+            return
+
+
+async def recover_all(app: FastAPI) -> list[Job]:
+    """For every job neither finished, cancelled nor failed, fill the queue's window with what is missing."""
+    recovered = []
+    for job_id in await app.state.store.folders("jobs"):
+        job = await app.state.reader.job(job_id)
+        if job.state not in _ENDED:
+            await _enqueue_missing(app, job_id)
+            recovered.append(job)
+    return recovered
+
+
+async def _changes(request: Request, job_id: str) -> AsyncIterator[None]:
+    """At once, then whenever the job announces a change, and every few seconds in case one was missed."""
+    yield
+    channel = request.app.state.redis.pubsub()
+    try:
+        await channel.subscribe(events_channel(job_id))
+        yield
+        while True:
+            await channel.get_message(ignore_subscribe_messages=True, timeout=_POLL_SECONDS)
+            yield
+    except RedisError:
+        while True:  # without Redis the store alone tells
+            await asyncio.sleep(_POLL_SECONDS)
+            yield
+    finally:
+        await channel.aclose()
+
+
+async def _prompt_set(store: ObjectStore, spec: CurationSpec) -> PromptSetInfo:
+    if spec.prompts is not None:
+        return await keep_inline(store, spec.prompts)
+    assert spec.prompt_set is not None
+    try:
+        data = await store.get(prompt_set_path(spec.prompt_set))
+    except NotFound:
+        raise NotFound(
+            f"prompt_set: {spec.prompt_set} is not in the store; upload it with POST /v1/prompts first"
+        ) from None
+    return PromptSetInfo(prompt_set=spec.prompt_set, prompts=data.count(b"\n"))
+
+
+async def _enqueue_missing(app: FastAPI, job_id: str) -> None:
+    """Fill the window; a shard whose worker died again and again is marked as given up."""
+    reader: JobReader = app.state.reader
+    missing = await reader.missing(job_id, await reader.record(job_id))
+    try:
+        given_up = await asyncio.to_thread(queue.fill_window, app.state.queue, job_id, missing)
+    except RedisError as error:
+        raise _queue_unavailable(error) from error
+    for shard in given_up:
+        failure = {"error": "its worker died again and again; look at the worker's log, then retry the job"}
+        await app.state.store.create(shard_path(job_id, "failed", shard), json.dumps(failure).encode())
+
+
+def _queue_unavailable(error: RedisError) -> QueueUnavailable:
+    return QueueUnavailable(
+        f"Redis cannot be reached ({error}); the job is kept: start Redis, then retry it",
+        retry_after_seconds=5,
+    )
+
+
+async def _announce(request: Request, job_id: str, cause: str) -> None:
+    try:
+        await request.app.state.redis.publish(events_channel(job_id), cause)
+    except RedisError:
+        return  # followers poll as well
+
+
+def _reader(request: Request) -> JobReader:
+    reader: JobReader = request.app.state.reader
+    return reader

@@ -1,0 +1,166 @@
+"""Prompt sets: read as a stream, checked line by line, stored under their digest."""
+
+import csv
+import hashlib
+import json
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
+from typing import IO
+
+from fastapi import APIRouter, Request
+from pydantic import TypeAdapter, ValidationError
+
+from retouche.contract.jobs import PromptSetInfo
+from retouche.contract.payload import Prompt
+from retouche.errors import BadPrompts, PayloadTooLarge
+from retouche.store import ObjectStore, prompt_set_path
+
+router = APIRouter(tags=["prompts"])
+
+MAX_PROMPTS = 1_000_000
+MAX_LINE_BYTES = 20_000
+COLUMNS = ("prompt", "Prompt", "caption", "text")
+
+_PROMPT: TypeAdapter[str] = TypeAdapter(Prompt)
+_IN_MEMORY = 4_000_000  # bytes of prompts before they are spooled to disk
+
+
+@router.post(
+    "/v1/prompts",
+    status_code=201,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                kind: {"schema": {"type": "string"}}
+                for kind in ("text/plain", "application/x-ndjson", "text/csv")
+            },
+        }
+    },
+)
+async def upload(request: Request) -> PromptSetInfo:
+    """Store a prompt set: one prompt a line, NDJSON, or CSV with a prompt column, by Content-Type."""
+    kind = request.headers.get("content-type", "text/plain").split(";")[0].strip()
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spool:
+        async with aclosing(_lines(request)) as lines:
+            count = await _spool(_read(kind, lines), spool)
+        return await keep(request.app.state.store, spool, count)
+
+
+async def keep_inline(store: ObjectStore, prompts: Iterable[str]) -> PromptSetInfo:
+    """Store prompts that came within a job's specification."""
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spool:
+        count = 0
+        for prompt in prompts:
+            spool.write(json.dumps(prompt).encode() + b"\n")
+            count += 1
+        return await keep(store, spool, count)
+
+
+async def keep(store: ObjectStore, spool: IO[bytes], count: int) -> PromptSetInfo:
+    """Store what was spooled under its digest."""
+    spool.seek(0)
+    data = spool.read()
+    reference = "sha256:" + hashlib.sha256(data).hexdigest()
+    await store.create(prompt_set_path(reference), data)
+    return PromptSetInfo(prompt_set=reference, prompts=count)
+
+
+async def _spool(prompts: AsyncIterator[tuple[int, str]], spool: IO[bytes]) -> int:
+    count = 0
+    async for line, text in prompts:
+        if not text.strip():
+            continue
+        try:
+            prompt = _PROMPT.validate_python(text)
+        except ValidationError as error:
+            raise BadPrompts(f"line {line}: {error.errors()[0]['msg']}; it begins {text[:60]!r}") from None
+        count += 1
+        if count > MAX_PROMPTS:
+            raise PayloadTooLarge(f"a prompt set may have {MAX_PROMPTS:,} prompts; split it")
+        spool.write(json.dumps(prompt).encode() + b"\n")
+    if count == 0:
+        raise BadPrompts("there is no prompt in the body; send one a line")
+    return count
+
+
+def _read(kind: str, lines: AsyncIterator[tuple[int, str]]) -> AsyncIterator[tuple[int, str]]:
+    readers = {"text/plain": _plain, "application/x-ndjson": _ndjson, "text/csv": _csv}
+    if kind not in readers:
+        raise BadPrompts(f"Content-Type {kind!r} is not known; send one of {', '.join(readers)}")
+    return readers[kind](lines)
+
+
+async def _plain(lines: AsyncIterator[tuple[int, str]]) -> AsyncIterator[tuple[int, str]]:
+    async for entry in lines:
+        yield entry
+
+
+async def _ndjson(lines: AsyncIterator[tuple[int, str]]) -> AsyncIterator[tuple[int, str]]:
+    async for number, text in lines:
+        if not text.strip():
+            continue
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise BadPrompts(f"line {number} is not JSON: {error}") from None
+        prompt = (
+            next((value[name] for name in COLUMNS if name in value), None)
+            if isinstance(value, dict)
+            else value
+        )
+        if not isinstance(prompt, str):
+            raise BadPrompts(
+                f'line {number}: a string or an object with "prompt" is wanted, not {text[:60]!r}'
+            )
+        yield number, prompt
+
+
+async def _csv(lines: AsyncIterator[tuple[int, str]]) -> AsyncIterator[tuple[int, str]]:
+    """Rows may span lines where a field is quoted: gather until the quotes are even."""
+    column, pending, began = None, "", 1
+    async for number, text in lines:
+        began = began if pending else number
+        pending += text + "\n"
+        if pending.count('"') % 2:
+            continue
+        (row,) = list(csv.reader([pending.rstrip("\n")])) or [[]]
+        pending = ""
+        if column is None:
+            column = next((index for index, name in enumerate(row) if name.strip() in COLUMNS), None)
+            if column is None:
+                raise BadPrompts(f"the CSV header {row} has none of the columns {', '.join(COLUMNS)}")
+        elif row:
+            if len(row) <= column:
+                raise BadPrompts(
+                    f"line {began}: the row has {len(row)} fields, the prompt would be {column + 1}"
+                )
+            yield began, row[column]
+    if pending:
+        raise BadPrompts(f"line {began}: a quoted field is never closed")
+
+
+async def _lines(request: Request) -> AsyncGenerator[tuple[int, str]]:
+    """Numbered lines of the body, as text, with never more than one in memory."""
+    number, rest = 0, b""
+    async for part in request.stream():
+        *whole, rest = (rest + part).split(b"\n")
+        for line in whole:
+            number += 1
+            yield number, _text(number, line)
+        if len(rest) > MAX_LINE_BYTES:
+            _text(number + 1, rest)
+    if rest:
+        yield number + 1, _text(number + 1, rest)
+
+
+def _text(number: int, line: bytes) -> str:
+    if len(line) > MAX_LINE_BYTES:
+        raise BadPrompts(
+            f"line {number} has more than {MAX_LINE_BYTES:,} bytes; a prompt may have 2,000 characters"
+        )
+    try:
+        return line.decode().rstrip("\r").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise BadPrompts(f"line {number} is not UTF-8: {error.reason}") from None
