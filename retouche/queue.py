@@ -1,0 +1,95 @@
+"""Shards on the RQ queue: each enqueued once under its own name, a window of a job's shards at a time.
+
+Needs the `queue` extra; the gateway and the workers import it. A shard is enqueued again by whoever finds it
+missing, so nothing here has to survive Redis: see `fill_window`.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from redis import Redis
+from rq import Queue, Retry
+from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+
+from retouche.coordination import (
+    CURATE_FUNCTION,
+    CURATE_QUEUE,
+    ENQUEUE_WINDOW,
+    next_shard_key,
+    shard_task_id,
+)
+
+SHARD_TIMEOUT_SECONDS = 6 * 3600
+SHARD_RETRIES = 5  # after a worker that died; what fails inside a shard is the worker's to retry
+FAILURE_TTL_SECONDS = 7 * 24 * 3600
+
+Enqueued = Literal["enqueued", "waiting", "given-up"]
+
+
+def curate_queue(connection: Redis) -> Queue:
+    """The queue of shards. Raises nothing: the connection is made at first use."""
+    return Queue(CURATE_QUEUE, connection=connection, serializer=JSONSerializer)
+
+
+def enqueue_shard(queue: Queue, job_id: str, shard: int) -> Enqueued:
+    """Enqueue a shard unless it is queued or at work ("waiting") or RQ has given it up ("given-up")."""
+    try:
+        queue.enqueue_call(
+            CURATE_FUNCTION,
+            args=(job_id, shard),
+            job_id=shard_task_id(job_id, shard),
+            timeout=SHARD_TIMEOUT_SECONDS,
+            result_ttl=0,
+            failure_ttl=FAILURE_TTL_SECONDS,
+            retry=Retry(max=SHARD_RETRIES),
+            unique=True,
+        )
+    except DuplicateJobError:
+        task = queue.fetch_job(shard_task_id(job_id, shard))
+        failed = task is not None and task.get_status() == JobStatus.FAILED
+        return "given-up" if failed else "waiting"
+    return "enqueued"
+
+
+def enqueue_next(queue: Queue, job_id: str, shards: int) -> int | None:
+    """Enqueue the next of a job's `shards`, called as one of them ends; None if all have been."""
+    shard = int(queue.connection.incr(next_shard_key(job_id))) - 1
+    if shard >= shards:
+        return None
+    enqueue_shard(queue, job_id, shard)
+    return shard
+
+
+def fill_window(queue: Queue, job_id: str, missing: Iterable[int]) -> list[int]:
+    """See to it that the first ENQUEUE_WINDOW of a job's missing shards are queued or at work.
+
+    `missing` is what the store says, ascending. Shards below the counter were enqueued once: whichever of
+    them RQ has lost is enqueued again. Running it twice, or in two processes, changes nothing.
+    Returns those that RQ has given up (their worker died again and again).
+    """
+    key = next_shard_key(job_id)
+    following = int(queue.connection.get(key) or 0)
+    given_up, in_flight = [], 0
+    for shard in missing:
+        if shard >= following:
+            if in_flight >= ENQUEUE_WINDOW:
+                break
+            following = shard + 1
+            queue.connection.set(key, following)
+        if enqueue_shard(queue, job_id, shard) == "given-up":
+            given_up.append(shard)
+        else:
+            in_flight += 1
+    return given_up
+
+
+def forget_shard(queue: Queue, job_id: str, shard: int) -> None:
+    """Remove what RQ keeps of a shard that it gave up, so that it can be enqueued again."""
+    try:
+        task = Job.fetch(shard_task_id(job_id, shard), queue.connection, serializer=JSONSerializer)
+    except NoSuchJobError:
+        return
+    if task.get_status() == JobStatus.FAILED:
+        task.delete()
