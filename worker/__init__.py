@@ -1,0 +1,1 @@
+"""Curates shards: one RQ job a shard, every stage of it overlapping."""

@@ -1,0 +1,269 @@
+"""The pipeline: generate, criticise, instruct, edit, score, pair.
+
+An item is one image of one prompt. Items run side by side, each at its own stage, so that every service has
+work; how many calls are under way to a service is bounded for that service alone. What goes wrong with one
+item is a counted reason and the rest goes on; a service that stays away fails the shard.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from retouche.client.stages import Answer, StageClient
+from retouche.contract.jobs import (
+    CurationSpec,
+    DropReason,
+    EditTrace,
+    ImageTrace,
+    JobReport,
+    PreferencePair,
+    StageProgress,
+)
+from retouche.contract.payload import ModelIdentity
+from retouche.contract.stages import (
+    CritiqueRequest,
+    EditInstruction,
+    EditRequest,
+    GenerateRequest,
+    InstructRequest,
+    RewardRequest,
+    Score,
+)
+from retouche.errors import RetoucheError
+from worker.limits import Limit
+from worker.pairs import pairs_of
+from worker.seeds import editing_seed, generation_seed
+
+ResponseT = TypeVar("ResponseT", bound=BaseModel)
+
+MOST_ITEMS = 192  # at work at a time; enough that no service waits for another, few enough to keep in memory
+
+
+@dataclass(frozen=True)
+class ShardPrompts:
+    """The prompts of one shard: where each stands in the prompt set, and how often it stood there before."""
+
+    prompts: Sequence[str]
+    first_index: int
+    repeats: Sequence[int]
+
+
+@dataclass
+class Curation:
+    """What one shard's items share: whom to call, how much at once, and the report that grows."""
+
+    spec: CurationSpec
+    client: StageClient
+    limits: dict[str, Limit]
+    margins: dict[str, float]
+    reward_models: dict[str, ModelIdentity]
+    report: JobReport = field(default_factory=JobReport)
+
+    async def call(self, stage: str, request: Callable[[], Awaitable[Answer[ResponseT]]]) -> ResponseT:
+        """One call of a stage, within its limit, counted."""
+        progress = self.report.stages.setdefault(stage, StageProgress())
+        try:
+            answer = await self.limits[stage](request)
+        except RetoucheError:
+            progress.failed += 1
+            raise
+        progress.done += 1
+        progress.remembered += answer.remembered
+        return answer.response
+
+
+class Dropped(Exception):
+    """An item, or an edit, ends here for a counted reason."""
+
+    def __init__(self, reason: DropReason, error: RetoucheError | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.error = error.detail if error else None
+
+
+async def prepare(spec: CurationSpec, client: StageClient, limits: dict[str, Limit]) -> Curation:
+    """Learn which reward models there are, and their margins; waits for services that are still loading.
+
+    Raises:
+        ServiceAway: a service is not there within the patience.
+    """
+
+    async def ready() -> dict[str, float]:
+        readiness = await client.readiness("reward")
+        models.update(readiness.models)
+        return readiness.margins
+
+    models: dict[str, ModelIdentity] = {}
+    defaults = await limits["reward"](ready)
+    margins = {rule.name: rule.margin for rule in spec.rewards} or defaults
+    return Curation(spec, client, limits, margins, models)
+
+
+async def curate(curation: Curation, shard: ShardPrompts) -> tuple[list[PreferencePair], list[ImageTrace]]:
+    """Every image of every prompt of the shard; pairs and traces in the order of prompts and images.
+
+    Raises:
+        ServiceAway: a service stayed away longer than the patience.
+    """
+    room = asyncio.Semaphore(MOST_ITEMS)
+
+    async def item(offset: int, image_index: int) -> tuple[list[PreferencePair], ImageTrace]:
+        async with room:
+            return await _item(curation, shard, offset, image_index)
+
+    curation.report.prompts = len(shard.prompts)
+    places = [
+        (offset, image_index)
+        for offset in range(len(shard.prompts))
+        for image_index in range(curation.spec.images_per_prompt)
+    ]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(item(*place)) for place in places]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    results = [task.result() for task in tasks]
+    return [pair for pairs, _ in results for pair in pairs], [trace for _, trace in results]
+
+
+async def _item(
+    curation: Curation, shard: ShardPrompts, offset: int, image_index: int
+) -> tuple[list[PreferencePair], ImageTrace]:
+    """One image from its prompt to its pairs."""
+    prompt, report = shard.prompts[offset], curation.report
+    seed = generation_seed(curation.spec.seed, prompt, image_index, shard.repeats[offset])
+    trace = ImageTrace(
+        prompt=prompt, prompt_index=shard.first_index + offset, image_index=image_index, seed=seed
+    )
+    models: dict[str, ModelIdentity] = {}
+    try:
+        await _generate(curation, trace, models)
+        await _criticise(curation, trace, models)
+        await _instruct(curation, trace, models)
+        await _edit_all(curation, trace, models)
+        await _score(curation, trace)
+    except Dropped as dropped:
+        trace.dropped, trace.error = dropped.reason, dropped.error
+        _count(report, dropped.reason)
+        return [], trace
+    pairs = pairs_of(curation.spec, curation.margins, trace, models, _reward_models(curation))
+    for edit in trace.edits:
+        if edit.outcome != "pair":
+            _count(report, edit.outcome)
+    report.pairs += len(pairs)
+    return pairs, trace
+
+
+async def _generate(curation: Curation, trace: ImageTrace, models: dict[str, ModelIdentity]) -> None:
+    overrides = curation.spec.generation.model_dump()
+    request = GenerateRequest(prompt=trace.prompt, seed=trace.seed, **overrides)
+    try:
+        response = await curation.call("generation", lambda: curation.client.generate(request))
+    except RetoucheError as error:
+        raise Dropped("generation_failed", error) from error
+    trace.image, models["generation"] = response.image, response.model
+    curation.report.images += 1
+
+
+async def _criticise(curation: Curation, trace: ImageTrace, models: dict[str, ModelIdentity]) -> None:
+    request = CritiqueRequest(prompt=trace.prompt, image=_image(trace))
+    try:
+        response = await curation.call("critique", lambda: curation.client.critique(request))
+    except RetoucheError as error:
+        raise Dropped("critique_failed", error) from error
+    trace.critique, models["critique"] = response.critique, response.model
+    if not response.critique.findings:
+        raise Dropped("no_findings")
+    curation.report.images_with_findings += 1
+
+
+async def _instruct(curation: Curation, trace: ImageTrace, models: dict[str, ModelIdentity]) -> None:
+    assert trace.critique is not None
+    request = InstructRequest(
+        prompt=trace.prompt,
+        image=_image(trace),
+        critique=trace.critique,
+        max_instructions=curation.spec.instructions_per_image,
+    )
+    try:
+        response = await curation.call("instruction", lambda: curation.client.instruct(request))
+    except RetoucheError as error:
+        raise Dropped("instruction_failed", error) from error
+    trace.instructions, models["instruction"] = response.instructions, response.model
+    if not response.instructions:
+        raise Dropped("no_instructions")
+
+
+async def _edit_all(curation: Curation, trace: ImageTrace, models: dict[str, ModelIdentity]) -> None:
+    """Every edit of every instruction, side by side."""
+    wanted = [
+        (instruction, editing_seed(trace.seed, instruction.text, index))
+        for instruction in trace.instructions
+        for index in range(curation.spec.edits_per_instruction)
+    ]
+    edits = (_edit(curation, trace, instruction, seed, models) for instruction, seed in wanted)
+    trace.edits = list(await asyncio.gather(*edits))
+
+
+async def _edit(
+    curation: Curation,
+    trace: ImageTrace,
+    instruction: EditInstruction,
+    seed: int,
+    models: dict[str, ModelIdentity],
+) -> EditTrace:
+    request = EditRequest(
+        prompt=trace.prompt,
+        image=_image(trace),
+        instruction=instruction,
+        seed=seed,
+        **curation.spec.editing.model_dump(),
+    )
+    edit = EditTrace(instruction=instruction, seed=seed, outcome="editing_failed")
+    try:
+        response = await curation.call("editing", lambda: curation.client.edit(request))
+    except RetoucheError as error:
+        edit.error = error.detail
+        return edit
+    curation.report.edits += 1
+    edit.image, models["editing"] = response.image, response.model
+    edit.outcome = "unchanged" if response.image == trace.image else "pair"
+    return edit
+
+
+async def _score(curation: Curation, trace: ImageTrace) -> None:
+    """Score the original and its edits in one request, as they are compared with one another."""
+    edits = [edit for edit in trace.edits if edit.outcome == "pair"]
+    if not edits:
+        return
+    images = [_image(trace), *(edit.image for edit in edits if edit.image)]
+    request = RewardRequest(prompt=trace.prompt, images=images, rewards=sorted(curation.margins))
+    try:
+        response = await curation.call("reward", lambda: curation.client.reward(request))
+    except RetoucheError as error:
+        for edit in edits:
+            edit.outcome, edit.error = "reward_failed", error.detail
+        return
+    trace.scores = _raw(response.scores[0])
+    for edit, scores in zip(edits, response.scores[1:], strict=True):
+        edit.scores = _raw(scores)
+
+
+def _image(trace: ImageTrace) -> str:
+    assert trace.image is not None
+    return trace.image
+
+
+def _reward_models(curation: Curation) -> dict[str, ModelIdentity]:
+    return {name: curation.reward_models[name] for name in curation.margins}
+
+
+def _raw(scores: dict[str, Score]) -> dict[str, float]:
+    return {name: score.raw for name, score in sorted(scores.items())}
+
+
+def _count(report: JobReport, reason: DropReason) -> None:
+    report.dropped[reason] = report.dropped.get(reason, 0) + 1

@@ -1,0 +1,141 @@
+"""The RQ glue: one job curates one shard and commits it.
+
+A shard is committed by writing its pairs where nothing was; its traces are written before. So a shard that
+runs twice, as RQ can make it, changes nothing the second time, and a shard that is killed leaves nothing
+half-done: run again, it is answered by the services' memo as far as it had come.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections import Counter
+from contextlib import suppress
+
+from redis import Redis as BlockingRedis
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from redis.typing import EncodableT, FieldT
+
+from retouche.client.stages import StageClient
+from retouche.contract.jobs import SHARD_PROMPTS, JobRecord
+from retouche.contract.stages import STAGES
+from retouche.coordination import SHARDS_STREAM, SHARDS_STREAM_LENGTH, events_channel, progress_key
+from retouche.errors import RetoucheError
+from retouche.pairs import write_pairs, write_traces
+from retouche.queue import curate_queue, enqueue_next
+from retouche.store import ObjectStore, job_path, prompt_set_path, shard_path
+from worker.curate import Curation, ShardPrompts, curate, prepare
+from worker.limits import Limit, ServiceAway
+from worker.settings import Settings
+
+_PUBLISH_SECONDS = 0.5
+
+_log = logging.getLogger("retouche.worker")
+
+
+def curate_shard(job_id: str, shard: int) -> None:
+    """Curate and commit one shard, unless that is done or the job cancelled; then enqueue the next one."""
+    settings = Settings()
+    asyncio.run(_run(settings, job_id, shard))
+
+
+async def _run(settings: Settings, job_id: str, shard: int) -> None:
+    store = ObjectStore(settings.store)
+    redis = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
+    record = JobRecord.model_validate_json(await store.get(job_path(job_id, "spec.json")))
+    try:
+        if await _cancelled(store, job_id):
+            return
+        if not await store.exists(shard_path(job_id, "shards", shard)):
+            await _curate_until_cancelled(settings, store, redis, record, shard)
+        await asyncio.to_thread(_next, settings, job_id, record.shards)
+    finally:
+        await _tell(redis, job_id, shard)
+        await redis.aclose()
+
+
+async def _curate_until_cancelled(
+    settings: Settings, store: ObjectStore, redis: Redis, record: JobRecord, shard: int
+) -> None:
+    """Curate; drop everything when the cancelled marker appears; note a shard that has to be given up."""
+    job_id = record.spec.job_id
+    work = asyncio.create_task(_curate(settings, store, redis, record, shard))
+    try:
+        while not (await asyncio.wait({work}, timeout=_PUBLISH_SECONDS))[0]:
+            if await _cancelled(store, job_id):
+                return
+        await work
+    except (ServiceAway, RetoucheError) as error:
+        _log.error("shard %d of %s was given up: %s", shard, job_id, error)
+        failure = {"shard": shard, "error": str(error)}
+        await store.put(shard_path(job_id, "failed", shard), json.dumps(failure).encode())
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+async def _curate(
+    settings: Settings, store: ObjectStore, redis: Redis, record: JobRecord, shard: int
+) -> None:
+    began, job_id = time.monotonic(), record.spec.job_id
+    limits = {stage: Limit(stage, settings.most_in_flight, settings.patience_seconds) for stage in STAGES}
+    async with StageClient(settings.service_urls, timeout_seconds=settings.call_timeout_seconds) as client:
+        curation = await prepare(record.spec, client, limits)
+        publishing = asyncio.create_task(_publish(redis, job_id, shard, curation))
+        try:
+            pairs, traces = await curate(curation, await _prompts(store, record, shard))
+        finally:
+            publishing.cancel()
+    curation.report.seconds = time.monotonic() - began
+    await store.create(shard_path(job_id, "traces", shard), write_traces(traces))
+    if await store.create(shard_path(job_id, "shards", shard), write_pairs(pairs, curation.report)):
+        entry: dict[FieldT, EncodableT] = {"job": job_id, "shard": shard, "pairs": len(pairs)}
+        with suppress(RedisError):
+            await redis.xadd(SHARDS_STREAM, entry, maxlen=SHARDS_STREAM_LENGTH, approximate=True)
+
+
+async def _prompts(store: ObjectStore, record: JobRecord, shard: int) -> ShardPrompts:
+    """The shard's part of the prompt set, and how often each prompt stood before it."""
+    data = await store.get(prompt_set_path(record.prompt_set))
+    before: Counter[str] = Counter()
+    repeats, prompts = [], []
+    first = shard * SHARD_PROMPTS
+    for index, line in enumerate(data.splitlines()):
+        if index >= first + SHARD_PROMPTS:
+            break
+        prompt = json.loads(line)
+        if index >= first:
+            prompts.append(prompt)
+            repeats.append(before[prompt])
+        before[prompt] += 1
+    return ShardPrompts(prompts, first, repeats)
+
+
+async def _publish(redis: Redis, job_id: str, shard: int, curation: Curation) -> None:
+    """Tell how far the shard is, until cancelled."""
+    last = ""
+    while True:
+        report = curation.report.model_dump_json()
+        if report != last:
+            with suppress(RedisError):
+                await redis.hset(progress_key(job_id), str(shard), report)
+                await redis.publish(events_channel(job_id), "progress")
+                last = report
+        await asyncio.sleep(_PUBLISH_SECONDS)
+
+
+async def _cancelled(store: ObjectStore, job_id: str) -> bool:
+    return await store.exists(job_path(job_id, "cancelled"))
+
+
+async def _tell(redis: Redis, job_id: str, shard: int) -> None:
+    """The shard has ended: its progress is in the store now, or nowhere."""
+    with suppress(RedisError):
+        await redis.hdel(progress_key(job_id), str(shard))
+        await redis.publish(events_channel(job_id), "shard")
+
+
+def _next(settings: Settings, job_id: str, shards: int) -> None:
+    with BlockingRedis.from_url(settings.redis_url, socket_connect_timeout=3) as connection:
+        enqueue_next(curate_queue(connection), job_id, shards)

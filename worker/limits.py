@@ -1,0 +1,93 @@
+"""How many calls are under way to one service: as many as it takes well (AIMD, as in TCP).
+
+Every answer lets a little more through, every 429 or 503 halves it and makes all wait as long as the service
+asks. A service that stays away longer than the patience fails the shard, not its items.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from retouche.errors import DeadlineExceeded, RetoucheError, Unavailable
+
+T = TypeVar("T")
+
+_FIRST_WAIT_SECONDS = 0.25
+_LONGEST_WAIT_SECONDS = 15.0
+
+
+class ServiceAway(Exception):
+    """A service could not be reached, or took no more work, for longer than the patience."""
+
+
+class Limit:
+    """Calls to one service: at most `most` at a time, fewer while it says that it has too much."""
+
+    def __init__(self, service: str, most: int, patience_seconds: float) -> None:
+        self._service = service
+        self._most = most
+        self._patience = patience_seconds
+        self._allowed = float(most)
+        self._under_way = 0
+        self._open_again = 0.0
+        self._answered = time.monotonic()
+        self._freed = asyncio.Condition()
+
+    async def __call__(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make the call when there is room; again after errors that are retryable.
+
+        Raises:
+            ServiceAway: there has been no answer from the service for longer than the patience.
+            RetoucheError: what the service says of this very request.
+        """
+        wait = _FIRST_WAIT_SECONDS
+        began = time.monotonic()
+        while True:
+            await self._enter()
+            try:
+                answer = await call()
+            except RetoucheError as error:
+                if not error.retryable:
+                    self._answered = time.monotonic()
+                    raise
+                self._refused(error, wait)
+                if time.monotonic() - max(self._answered, began) > self._patience:
+                    raise self._away(error) from error
+            else:
+                self._succeeded()
+                return answer
+            finally:
+                await self._leave()
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+    async def _enter(self) -> None:
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._under_way < max(1, int(self._allowed)))
+            self._under_way += 1
+        if (pause := self._open_again - time.monotonic()) > 0:
+            await asyncio.sleep(pause)
+
+    async def _leave(self) -> None:
+        async with self._freed:
+            self._under_way -= 1
+            self._freed.notify_all()
+
+    def _succeeded(self) -> None:
+        self._answered = time.monotonic()
+        self._allowed = min(self._most, self._allowed + 1 / self._allowed)
+
+    def _refused(self, error: RetoucheError, wait: float) -> None:
+        if isinstance(error, Unavailable | DeadlineExceeded) and error.retry_after_seconds is None:
+            self._open_again = time.monotonic() + min(wait, 2.0)
+        elif error.retry_after_seconds:
+            self._open_again = time.monotonic() + min(error.retry_after_seconds, _LONGEST_WAIT_SECONDS)
+        self._allowed = max(1.0, self._allowed / 2)
+
+    def _away(self, error: RetoucheError) -> ServiceAway:
+        return ServiceAway(
+            f"the {self._service} service has given no answer for {self._patience:.0f} s ({error.detail}); "
+            "bring it up, then retry the job"
+        )

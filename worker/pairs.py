@@ -1,0 +1,55 @@
+"""The preference pairs of one image, from its scored edits."""
+
+from collections.abc import Mapping
+
+from retouche.contract.jobs import CurationSpec, EditTrace, ImageTrace, ModelIdentities, PreferencePair
+from retouche.contract.payload import ModelIdentity
+from worker.pairing import judge, outcomes
+from worker.seeds import pair_id
+
+
+def pairs_of(
+    spec: CurationSpec,
+    margins: Mapping[str, float],
+    trace: ImageTrace,
+    models: Mapping[str, ModelIdentity],
+    rewards: Mapping[str, ModelIdentity],
+) -> list[PreferencePair]:
+    """Judge every scored edit of `trace`, note in it what became of each, and make pairs of those kept.
+
+    `models`: who generated, criticised, instructed and edited; `rewards`: the reward models that voted.
+    """
+    edits = [edit for edit in trace.edits if edit.outcome == "pair"]
+    judgements = [judge(trace.scores, edit.scores, margins, spec.agreement) for edit in edits]
+    kept = outcomes(judgements, spec.relabel, spec.pairs_per_image)
+    pairs = []
+    for edit, judgement, outcome in zip(edits, judgements, kept, strict=True):
+        edit.outcome = outcome
+        if outcome == "pair":
+            identities = ModelIdentities(rewards=dict(rewards), **models)
+            pairs.append(_pair(trace, edit, judgement.verdict == "edit", identities))
+    return pairs
+
+
+def _pair(
+    trace: ImageTrace, edit: EditTrace, chosen_is_edit: bool, models: ModelIdentities
+) -> PreferencePair:
+    better, worse = (edit, trace) if chosen_is_edit else (trace, edit)
+    if trace.critique is None or better.image is None or worse.image is None:
+        raise ValueError(f"an edit without its images or critique cannot become a pair: {edit}")
+    return PreferencePair(
+        id=pair_id(trace.prompt, better.image, worse.image, edit.instruction.text),
+        prompt=trace.prompt,
+        chosen=better.image,
+        rejected=worse.image,
+        chosen_is_edit=chosen_is_edit,
+        critique=trace.critique,
+        instruction=edit.instruction,
+        chosen_scores=better.scores,
+        rejected_scores=worse.scores,
+        models=models,
+        generation_seed=trace.seed,
+        editing_seed=edit.seed,
+        prompt_index=trace.prompt_index,
+        image_index=trace.image_index,
+    )
