@@ -1,0 +1,233 @@
+"""The asynchronous client of the gateway."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import httpx2
+from pydantic import BaseModel, TypeAdapter
+
+from retouche.client.problems import error_of, raise_for_problem, transport_errors
+from retouche.client.stages import StageClient
+from retouche.contract.jobs import (
+    CurationSpec,
+    ImageInfo,
+    ImageTrace,
+    Job,
+    JobEvent,
+    JobPage,
+    PairPage,
+    PreferencePair,
+    PromptSetInfo,
+    TracePage,
+)
+from retouche.contract.services import ServiceStatus
+from retouche.errors import BadPrompts, ServiceUnreachable
+
+DEFAULT_URL = "http://127.0.0.1:8700"
+_MEDIA_TYPES = {".csv": "text/csv", ".jsonl": "application/x-ndjson", ".ndjson": "application/x-ndjson"}
+_RECONNECT_SECONDS = 1.0
+_RECONNECTIONS = 30
+
+ResponseT = TypeVar("ResponseT", bound=BaseModel)
+FileFormat = Literal["ndjson", "parquet"]
+
+
+class AsyncRetouche:
+    """Talks to a gateway; `stages` calls the five stages through it.
+
+    Raises (all methods): the class of retouche/errors.py that the gateway answered; ServiceUnreachable or
+    DeadlineExceeded where there was no answer.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_seconds: float = 120.0,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._url = url.rstrip("/")
+        self._client = httpx2.AsyncClient(
+            base_url=self._url,
+            headers=headers,
+            timeout=httpx2.Timeout(timeout_seconds, connect=5.0),
+            transport=transport,
+            trust_env=False,
+        )
+        self.stages = StageClient(
+            self._url, timeout_seconds=timeout_seconds, headers=headers, transport=transport
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.stages.close()
+        await self._client.aclose()
+
+    async def services(self) -> dict[str, ServiceStatus]:
+        """Which services are up, and the models they have loaded."""
+        answer = await self._call("GET", "/v1/services")
+        return TypeAdapter(dict[str, ServiceStatus]).validate_json(answer.content)
+
+    async def upload_image(self, image: bytes | Path) -> ImageInfo:
+        """Store an encoded PNG, JPEG or WebP image."""
+        data = await asyncio.to_thread(image.read_bytes) if isinstance(image, Path) else image
+        return _parsed(await self._call("POST", "/v1/images", content=data), ImageInfo)
+
+    async def image(self, reference: str) -> bytes:
+        """The encoded image behind a reference."""
+        return (await self._call("GET", f"/v1/images/{reference}")).content
+
+    async def upload_prompts(self, file: Path) -> PromptSetInfo:
+        """Store a prompt file, streamed: one a line, .jsonl or .csv by its name."""
+        if not await asyncio.to_thread(file.is_file):
+            raise BadPrompts(f"there is no prompt file {file}")
+        kind = _MEDIA_TYPES.get(file.suffix.lower(), "text/plain")
+        answer = await self._call("POST", "/v1/prompts", content=_parts(file), headers={"content-type": kind})
+        return _parsed(answer, PromptSetInfo)
+
+    async def submit(self, spec: CurationSpec) -> Job:
+        """Start a curation job; the same specification is the same job."""
+        return await self._json("POST", "/v1/jobs", Job, spec.model_dump(mode="json", exclude_none=True))
+
+    async def job(self, job_id: str) -> Job:
+        return await self._json("GET", f"/v1/jobs/{job_id}", Job)
+
+    async def jobs(self) -> AsyncIterator[Job]:
+        """Every job, the newest first."""
+        cursor: str | None = None
+        while True:
+            page = await self._json("GET", "/v1/jobs", JobPage, params=_at(cursor))
+            for job in page.jobs:
+                yield job
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def cancel(self, job_id: str) -> Job:
+        return await self._json("POST", f"/v1/jobs/{job_id}/cancel", Job)
+
+    async def retry(self, job_id: str) -> Job:
+        return await self._json("POST", f"/v1/jobs/{job_id}/retry", Job)
+
+    async def recover(self) -> list[Job]:
+        """Set every unfinished job going again, after Redis was lost."""
+        return (await self._json("POST", "/v1/recover", JobPage)).jobs
+
+    async def events(self, job_id: str) -> AsyncIterator[JobEvent]:
+        """The job's state now and at every change until it has ended; reconnects when the stream breaks."""
+        failures = 0
+        while True:
+            try:
+                async for event in self._events(job_id):
+                    failures = 0
+                    yield event
+                    if event.event != "progress":
+                        return
+            except ServiceUnreachable:
+                failures += 1
+                if failures > _RECONNECTIONS:
+                    raise
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def wait(self, job_id: str) -> Job:
+        """The job, once it has ended."""
+        async for event in self.events(job_id):
+            job = event.job
+        return job
+
+    async def pairs(self, job_id: str) -> AsyncIterator[PreferencePair]:
+        """The pairs of the finished shards."""
+        cursor: str | None = None
+        while True:
+            page = await self._json("GET", f"/v1/jobs/{job_id}/pairs", PairPage, params=_at(cursor))
+            for pair in page.pairs:
+                yield pair
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def traces(self, job_id: str) -> AsyncIterator[ImageTrace]:
+        """Every image of the finished shards and what became of it."""
+        cursor: str | None = None
+        while True:
+            page = await self._json("GET", f"/v1/jobs/{job_id}/traces", TracePage, params=_at(cursor))
+            for trace in page.traces:
+                yield trace
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def export(self, job_id: str, file: Path, format: FileFormat) -> Path:
+        """Write all pairs to a file, which is there whole or not at all."""
+        with transport_errors(self._url), tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
+            try:
+                params = {"format": format}
+                async with self._client.stream("GET", f"/v1/jobs/{job_id}/pairs", params=params) as answer:
+                    if not answer.is_success:
+                        await answer.aread()
+                        raise error_of(answer)
+                    async for data in answer.aiter_bytes():
+                        part.write(data)
+                os.replace(part.name, file)
+            except BaseException:
+                os.unlink(part.name)
+                raise
+        return file
+
+    async def _events(self, job_id: str) -> AsyncIterator[JobEvent]:
+        timeout = httpx2.Timeout(60.0, connect=5.0)
+        with transport_errors(self._url):
+            async with self._client.stream("GET", f"/v1/jobs/{job_id}/events", timeout=timeout) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise error_of(answer)
+                async for line in answer.aiter_lines():
+                    if line.startswith("data:"):
+                        yield JobEvent.model_validate_json(line.removeprefix("data:"))
+
+    async def _json(
+        self,
+        method: str,
+        path: str,
+        response_type: type[ResponseT],
+        payload: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> ResponseT:
+        return _parsed(await self._call(method, path, json=payload, params=params), response_type)
+
+    async def _call(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        with transport_errors(self._url):
+            answer = await self._client.request(method, path, **options)
+        raise_for_problem(answer)
+        return answer
+
+
+def _parsed(answer: httpx2.Response, response_type: type[ResponseT]) -> ResponseT:
+    return response_type.model_validate_json(answer.content)
+
+
+def _at(cursor: str | None) -> dict[str, str]:
+    return {} if cursor is None else {"cursor": cursor}
+
+
+async def _parts(file: Path) -> AsyncIterator[bytes]:
+    for part in _read(file):
+        yield part
+
+
+def _read(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        while part := stream.read(1 << 16):
+            yield part

@@ -1,0 +1,149 @@
+"""The client of the gateway for code without an event loop: the asynchronous one, run in a thread."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+
+from retouche.client.gateway import DEFAULT_URL, AsyncRetouche, FileFormat
+from retouche.contract.jobs import (
+    CurationSpec,
+    ImageInfo,
+    ImageTrace,
+    Job,
+    JobEvent,
+    PreferencePair,
+    PromptSetInfo,
+)
+from retouche.contract.services import ServiceStatus
+from retouche.contract.stages import (
+    CritiqueRequest,
+    CritiqueResponse,
+    EditRequest,
+    EditResponse,
+    GenerateRequest,
+    GenerateResponse,
+    InstructRequest,
+    InstructResponse,
+    RewardRequest,
+    RewardResponse,
+)
+
+T = TypeVar("T")
+
+
+class Retouche:
+    """Talks to a gateway. Every method is AsyncRetouche's, and raises what that one does."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_seconds: float = 120.0,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="retouche", daemon=True)
+        self._thread.start()
+        self._client = AsyncRetouche(
+            url, api_key=api_key, timeout_seconds=timeout_seconds, transport=transport
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._wait(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def services(self) -> dict[str, ServiceStatus]:
+        return self._wait(self._client.services())
+
+    def upload_image(self, image: bytes | Path) -> ImageInfo:
+        return self._wait(self._client.upload_image(image))
+
+    def image(self, reference: str) -> bytes:
+        return self._wait(self._client.image(reference))
+
+    def upload_prompts(self, file: Path) -> PromptSetInfo:
+        return self._wait(self._client.upload_prompts(file))
+
+    def submit(self, spec: CurationSpec) -> Job:
+        return self._wait(self._client.submit(spec))
+
+    def job(self, job_id: str) -> Job:
+        return self._wait(self._client.job(job_id))
+
+    def jobs(self) -> Iterator[Job]:
+        return self._each(self._client.jobs())
+
+    def cancel(self, job_id: str) -> Job:
+        return self._wait(self._client.cancel(job_id))
+
+    def retry(self, job_id: str) -> Job:
+        return self._wait(self._client.retry(job_id))
+
+    def recover(self) -> list[Job]:
+        return self._wait(self._client.recover())
+
+    def events(self, job_id: str) -> Iterator[JobEvent]:
+        return self._each(self._client.events(job_id))
+
+    def wait(self, job_id: str) -> Job:
+        return self._wait(self._client.wait(job_id))
+
+    def pairs(self, job_id: str) -> Iterator[PreferencePair]:
+        return self._each(self._client.pairs(job_id))
+
+    def traces(self, job_id: str) -> Iterator[ImageTrace]:
+        return self._each(self._client.traces(job_id))
+
+    def export(self, job_id: str, file: Path, format: FileFormat) -> Path:
+        return self._wait(self._client.export(job_id, file, format))
+
+    def generate(self, request: GenerateRequest) -> GenerateResponse:
+        return self._wait(self._client.stages.generate(request)).response
+
+    def critique(self, request: CritiqueRequest) -> CritiqueResponse:
+        return self._wait(self._client.stages.critique(request)).response
+
+    def instruct(self, request: InstructRequest) -> InstructResponse:
+        return self._wait(self._client.stages.instruct(request)).response
+
+    def edit(self, request: EditRequest) -> EditResponse:
+        return self._wait(self._client.stages.edit(request)).response
+
+    def reward(self, request: RewardRequest) -> RewardResponse:
+        return self._wait(self._client.stages.reward(request)).response
+
+    def _wait(self, call: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _each(self, items: AsyncIterator[T]) -> Iterator[T]:
+        async def following() -> T:
+            return await anext(items)
+
+        while True:
+            try:
+                item = self._wait(following())
+            except StopAsyncIteration:
+                return
+            yield item
