@@ -5,7 +5,9 @@ instruction (an editor that does not read would do as well), and a fresh sample 
 """
 
 import random
+from pathlib import Path
 
+import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
 
 from shapes.check import Report, check
@@ -16,6 +18,17 @@ from shapes.train.base import sample
 from shapes.train.editor import EditCase, edit
 
 ATTRIBUTES = ("color", "shape", "background")
+
+
+def evaluate_folders(base: Path, editor: Path) -> dict[str, float]:
+    """`evaluate` for two saved pipelines."""
+    pipelines = (
+        StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32),
+        StableDiffusionInstructPix2PixPipeline.from_pretrained(editor, dtype=torch.float32),
+    )
+    for pipeline in pipelines:
+        pipeline.set_progress_bar_config(disable=True)
+    return evaluate(*pipelines)
 
 
 def evaluate(

@@ -1,0 +1,113 @@
+"""The main job, end to end, on held-out prompts, and how true its labels are: `python -m shapes.demo`."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from retouche.client import Retouche
+from retouche.contact_sheet import write_sheet
+from retouche.contract.jobs import CurationSpec, ImageTrace, Job, PreferencePair
+from retouche.images import decode
+from retouche.local import running
+from shapes.check import Report, check
+from shapes.prompts import held_out_prompts
+from shapes.render import Pixels
+
+ATTRIBUTES = ("color", "shape", "background")
+_console = Console(stderr=True)
+
+
+def main(data: Path = Path(".retouche/demo"), prompts: int = 48, images: int = 2, seed: int = 0) -> None:
+    """Start everything on this machine, curate, and say what came out."""
+    data.mkdir(parents=True, exist_ok=True)
+    spec = CurationSpec(prompts=tuple(held_out_prompts()[:prompts]), images_per_prompt=images, seed=seed)
+    with running(data) as system, Retouche(system.url) as client:
+        began = time.monotonic()
+        job = _follow(client, client.submit(spec), prompts * images)
+        seconds = time.monotonic() - began
+        sheet = write_sheet(client, job.id, data / "contact-sheet.png")
+        traces, pairs = list(client.traces(job.id)), list(client.pairs(job.id))
+        figures = _figures(client, job, traces, pairs) | {"seconds": round(seconds, 1)}
+    _show(job, figures, sheet)
+    print(json.dumps(figures))
+
+
+def _follow(client: Retouche, job: Job, total: int) -> Job:
+    """A progress bar for each stage, until the job has ended."""
+    columns = (TextColumn("{task.description:<12}"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=_console) as progress:
+        bars = {
+            stage: progress.add_task(stage, total=total)
+            for stage in ("generation", "critique", "instruction", "editing", "reward")
+        }
+        for event in client.events(job.id):
+            job = event.job
+            for stage, done in job.report.stages.items():
+                progress.update(bars[stage], completed=done.done)
+        for stage, bar in bars.items():
+            ended = job.report.stages[stage].done if stage in job.report.stages else 0
+            progress.update(bar, completed=ended, total=ended)
+    if job.state != "finished":
+        raise SystemExit(f"the job is {job.state}: {job.error}")
+    return job
+
+
+def _figures(
+    client: Retouche, job: Job, traces: Sequence[ImageTrace], pairs: Sequence[PreferencePair]
+) -> dict[str, float | int]:
+    """What the exact checker says of the generated images and of the pairs' labels."""
+    faulty = [trace for trace in traces if _attribute_fault(_judged(client, trace.image, trace.prompt))]
+    places = {(trace.prompt_index, trace.image_index) for trace in faulty}
+    from_faulty = [pair for pair in pairs if (pair.prompt_index, pair.image_index) in places]
+    better = 0
+    for pair in pairs:
+        chosen, rejected = (_judged(client, image, pair.prompt) for image in (pair.chosen, pair.rejected))
+        better += chosen is not None and rejected is not None and chosen.score > rejected.score
+    return {
+        "prompts": job.report.prompts,
+        "images": job.report.images,
+        "faulty_images": len(faulty),
+        "pairs": len(pairs),
+        "yield": round(len(from_faulty) / max(1, len(faulty)), 3),
+        "chosen_truly_better": round(better / max(1, len(pairs)), 3),
+    }
+
+
+def _judged(client: Retouche, image: str | None, prompt: str) -> Report | None:
+    return None if image is None else check(_pixels(client.image(image)), prompt)
+
+
+def _pixels(data: bytes) -> Pixels:
+    return np.asarray(decode(data))
+
+
+def _attribute_fault(report: Report | None) -> bool:
+    return report is not None and any(fault.aspect in ATTRIBUTES for fault in report.faults)
+
+
+def _show(job: Job, figures: dict[str, float | int], sheet: Path) -> None:
+    table = Table(title=f"What became of {job.report.images} images", title_justify="left", box=None)
+    table.add_column("outcome")
+    table.add_column("count", justify="right")
+    table.add_row("[green]preference pairs", f"[green]{job.report.pairs}")
+    for reason, count in sorted(job.report.dropped.items(), key=lambda entry: -entry[1]):
+        table.add_row(reason.replace("_", " "), str(count))
+    _console.print(table)
+    _console.print(
+        f"\n{figures['faulty_images']} images had a wrong attribute; {figures['yield']:.0%} of them became a pair."
+        f"\nIn {figures['chosen_truly_better']:.0%} of the pairs the chosen image is truly better (exact checker)."
+        f"\n\nLook at   {sheet}"
+        f"\nKeep it   retouche up, then retouche pairs export {job.id} --format parquet"
+        "\nNext      retouche curate 'a purple square above a red circle on a gray background'\n"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,64 @@
+"""`python -m shapes.train all`, or one stage by its name, in the order below.
+
+    autoencoder  competent  base  editor_instruct_pix2pix  reward_clip  reward_second  critic
+
+Each stage writes its folder under shapes/models (the first two, which only the others need, under build/)
+and enters its quality in the manifest.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from shapes.train import autoencoder, base, critic, editor, editor_quality, manifest, rewards
+from shapes.train.loop import MODELS, rank
+
+BUILD = Path("build/shapes")
+VAE, COMPETENT = BUILD / "autoencoder", BUILD / "competent"
+
+SEEDS = {
+    "autoencoder": 0,
+    "competent": 1,
+    "base": 2,
+    "editor_instruct_pix2pix": 3,
+    "reward_clip": 0,
+    "reward_second": 1,
+    "critic": 0,
+}
+
+
+def _editor(folder: Path, seed: int) -> dict[str, float]:
+    editor.train(COMPETENT, folder, seed)
+    return editor_quality.evaluate_folders(MODELS / "base", folder) if rank() == 0 else {}
+
+
+STAGES: dict[str, Callable[[Path, int], dict[str, float]]] = {
+    "autoencoder": lambda folder, seed: autoencoder.train(folder, seed),
+    "competent": lambda folder, seed: base.train(VAE, folder, seed),
+    "base": lambda folder, seed: base.misalign(COMPETENT, folder, seed),
+    "editor_instruct_pix2pix": _editor,
+    "reward_clip": lambda folder, seed: rewards.train_contrastive(folder, VAE, seed),
+    "reward_second": lambda folder, seed: rewards.train_preference(folder, VAE, seed),
+    "critic": lambda folder, seed: critic.train(folder, MODELS / "base", seed),
+}
+
+
+def main(names: list[str]) -> None:
+    """Train the named stages, or all."""
+    unknown = [name for name in names if name not in (*STAGES, "all")]
+    if not names or unknown:
+        raise SystemExit(
+            f"usage: python -m shapes.train all | {' | '.join(STAGES)}" + f"; not {unknown}" * bool(unknown)
+        )
+    for name in STAGES if "all" in names else names:
+        intermediate = name in ("autoencoder", "competent")
+        folder = (BUILD if intermediate else MODELS) / name
+        quality = STAGES[name](folder, SEEDS[name])
+        if rank() == 0:
+            print(name, quality, flush=True)
+        if rank() == 0 and not intermediate:
+            manifest.record(name, f"python -m shapes.train {name}", SEEDS[name], quality)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
