@@ -1,11 +1,15 @@
 """What is asked of a vision-language model: one picture, two texts, and the form of the answer."""
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+
+from retouche.contract.payload import ModelIdentity
+from retouche.errors import ModelFailure
 
 _CONTROL = re.compile(r"<\|[^|<>]*\|>")
 
@@ -46,3 +50,25 @@ def plain(text: str) -> str:
 def written(answer: BaseModel) -> str:
     """An answer in the one form that vLLM also writes when whitespace is fixed: ", " and ": "."""
     return json.dumps(answer.model_dump(), ensure_ascii=False)
+
+
+def read(answer: type[Answer], text: str) -> Answer:
+    """The answer that a model wrote.
+
+    Raises:
+        ModelFailure: it is not JSON, or does not fit the payload model.
+    """
+    try:
+        return answer.model_validate_json(text)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "its root"
+        raise ModelFailure(
+            f"the model's answer does not fit {answer.__name__} at {where}: {problem['msg']}; "
+            f"it begins {text[:80]!r}"
+        ) from None
+
+
+def messages_revision(system: str) -> ModelIdentity:
+    """What stands for the fixed texts in memo keys: other words may get another answer."""
+    return ModelIdentity(id="messages", revision=hashlib.sha256(system.encode()).hexdigest()[:12])

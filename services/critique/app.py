@@ -1,0 +1,52 @@
+"""POST /v1/critique."""
+
+import asyncio
+from functools import partial
+
+from fastapi import APIRouter, FastAPI, Request, Response
+
+from retouche.contract.services import Readiness
+from retouche.contract.stages import CritiqueRequest, CritiqueResponse
+from retouche.store import ObjectStore
+from services.critique.messages import SYSTEM, ask
+from services.critique.settings import Settings
+from services.vlm.backend import open_backend
+from services.vlm.chat import messages_revision
+from serving.app import Loaded, require_ready, while_connected
+from serving.app import create_app as create
+from serving.identity import identify
+from serving.images import referenced
+from serving.memo import answered
+from serving.profile import load_profile, located
+
+router = APIRouter(tags=["critique"])
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The critique service."""
+    return create("Retouche critique", router, partial(_load, settings or Settings()))
+
+
+async def _load(settings: Settings, app: FastAPI) -> Loaded:
+    profile = load_profile(settings.profile).critique
+    backend = await open_backend(profile, settings, app.state.metrics)
+    app.state.store, app.state.critic = ObjectStore(settings.store), backend
+    identity = await asyncio.to_thread(identify, located(profile.model), profile.revision)
+    return Readiness(models={"critique": identity}), backend.close
+
+
+@router.post("/v1/critique")
+async def critique(payload: CritiqueRequest, request: Request, response: Response) -> CritiqueResponse:
+    """What a picture shows, and where it departs from its prompt."""
+    readiness, state = require_ready(request), request.app.state
+    image = await referenced(state.store, payload.image)
+    complete = payload.model_copy(update={"image": image})
+    models = {**readiness.models, "messages": messages_revision(SYSTEM)}
+
+    async def make() -> CritiqueResponse:
+        verdict = await state.critic.answer(ask(payload.prompt), await state.store.get_image(image))
+        return CritiqueResponse(critique=verdict, model=readiness.models["critique"])
+
+    return await while_connected(
+        request, answered(request, response, "critique", models, complete, make, CritiqueResponse)
+    )

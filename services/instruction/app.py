@@ -1,0 +1,54 @@
+"""POST /v1/instruct."""
+
+import asyncio
+from functools import partial
+
+from fastapi import APIRouter, FastAPI, Request, Response
+
+from retouche.contract.services import Readiness
+from retouche.contract.stages import InstructRequest, InstructResponse
+from retouche.store import ObjectStore
+from services.instruction.messages import SYSTEM, ask
+from services.instruction.settings import Settings
+from services.vlm.backend import open_backend
+from services.vlm.chat import messages_revision
+from serving.app import Loaded, require_ready, while_connected
+from serving.app import create_app as create
+from serving.identity import identify
+from serving.images import referenced
+from serving.memo import answered
+from serving.profile import load_profile, located
+
+router = APIRouter(tags=["instruction"])
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The instruction service."""
+    return create("Retouche instruction", router, partial(_load, settings or Settings()))
+
+
+async def _load(settings: Settings, app: FastAPI) -> Loaded:
+    profile = load_profile(settings.profile).instruction
+    backend = await open_backend(profile, settings, app.state.metrics)
+    app.state.store, app.state.instructor = ObjectStore(settings.store), backend
+    identity = await asyncio.to_thread(identify, located(profile.model), profile.revision)
+    return Readiness(models={"instruction": identity}), backend.close
+
+
+@router.post("/v1/instruct")
+async def instruct(payload: InstructRequest, request: Request, response: Response) -> InstructResponse:
+    """A critique as editing instructions, the most important first; none where it found nothing."""
+    readiness, state = require_ready(request), request.app.state
+    image = await referenced(state.store, payload.image)
+    complete = payload.model_copy(update={"image": image})
+    models = {**readiness.models, "messages": messages_revision(SYSTEM)}
+
+    async def make() -> InstructResponse:
+        question = ask(payload.prompt, payload.critique)
+        answer = await state.instructor.answer(question, await state.store.get_image(image))
+        edits = list(answer.instructions[: payload.max_instructions])
+        return InstructResponse(instructions=edits, model=readiness.models["instruction"])
+
+    return await while_connected(
+        request, answered(request, response, "instruction", models, complete, make, InstructResponse)
+    )

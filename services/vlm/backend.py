@@ -1,0 +1,53 @@
+"""The vision-language model of a service: in this process, or behind an OpenAI-compatible server."""
+
+import asyncio
+from typing import Protocol
+
+from services.vlm.chat import Answer, Question
+from services.vlm.openai import OpenAIServer
+from services.vlm.settings import VisionLanguageSettings
+from serving.batching import MicroBatcher
+from serving.metrics import Metrics
+from serving.profile import VisionLanguageProfile, located
+
+
+class VisionLanguage(Protocol):
+    """One verb: answer a question about a picture."""
+
+    async def answer(self, question: Question[Answer], image: bytes) -> Answer:
+        """The model's answer about an encoded image.
+
+        Raises:
+            ModelFailure: it answered out of its schema, or not to the end.
+            Unavailable, DeadlineExceeded, Overloaded: it cannot answer now.
+        """
+
+    async def close(self) -> None: ...
+
+
+async def open_backend(
+    profile: VisionLanguageProfile, settings: VisionLanguageSettings, metrics: Metrics
+) -> VisionLanguage:
+    """The model that the profile names, loaded or ready to be asked."""
+    if profile.backend == "openai":
+        return OpenAIServer(
+            base_url=profile.base_url or "http://127.0.0.1:8000/v1",
+            model=profile.model,
+            max_answer_tokens=profile.max_answer_tokens,
+            api_key=settings.vlm_api_key.get_secret_value() if settings.vlm_api_key else None,
+            timeout_seconds=settings.vlm_timeout_seconds,
+        )
+    from services.vlm import local  # torch is loaded where it is used
+
+    model = await asyncio.to_thread(
+        local.load, located(profile.model), profile.revision, profile.dtype, profile.max_answer_tokens
+    )
+    batcher = MicroBatcher(
+        model,
+        key=local.any_question,
+        max_batch=profile.max_batch,
+        max_waiting=settings.max_waiting,
+        metrics=metrics,
+    )
+    await batcher.start()
+    return local.Local(batcher)

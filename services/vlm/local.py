@@ -1,0 +1,106 @@
+"""Qwen2.5-VL in this process with transformers: batched, greedy, bounded.
+
+Its processor class wants torchvision; the tokenizer and the Pillow image processor, loaded apart, do not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
+
+from retouche.images import decode
+from services.vlm.chat import Answer, Question, read
+from serving.batching import MicroBatcher
+
+_PICTURE = "<|image_pad|>"
+_END = "<|im_end|>"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question about an encoded image."""
+
+    question: Question[Any]
+    image: bytes
+
+
+@dataclass(frozen=True)
+class Local:
+    """Answers of a model in this process, concurrent questions batched."""
+
+    batcher: MicroBatcher[Asked, str]
+
+    async def answer(self, question: Question[Answer], image: bytes) -> Answer:
+        return read(question.answer, await self.batcher(Asked(question, image)))
+
+    async def close(self) -> None:
+        await self.batcher.stop()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model with what prepares its input; called on a batch, it writes one text for each question."""
+
+    model: Any
+    tokenizer: Any
+    image_processor: Any
+    max_answer_tokens: int
+
+    @torch.inference_mode()
+    def __call__(self, batch: Sequence[Asked]) -> list[str]:
+        inputs = self._inputs(batch).to(self.model.device)
+        written = self.model.generate(
+            **inputs,
+            max_new_tokens=self.max_answer_tokens,
+            do_sample=False,
+            eos_token_id=self.tokenizer.convert_tokens_to_ids(_END),
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        answers = written[:, inputs.input_ids.shape[1] :]
+        return [self._finished(text) for text in self.tokenizer.batch_decode(answers)]
+
+    def _inputs(self, batch: Sequence[Asked]) -> Any:
+        """Token ids padded on the left, patches of all pictures, and which tokens are a picture's."""
+        pictures = self.image_processor([decode(asked.image) for asked in batch], return_tensors="pt")
+        merged = self.image_processor.merge_size**2
+        texts = [
+            self._text(asked.question).replace(_PICTURE, _PICTURE * (int(grid.prod()) // merged))
+            for asked, grid in zip(batch, pictures.image_grid_thw, strict=True)
+        ]
+        inputs = self.tokenizer(texts, padding=True, padding_side="left", return_tensors="pt")
+        picture = inputs.input_ids == self.tokenizer.convert_tokens_to_ids(_PICTURE)
+        inputs.update(pictures)
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
+        inputs["mm_token_type_ids"] = picture.int()
+        return inputs
+
+    def _text(self, question: Question[Any]) -> str:
+        text: str = self.tokenizer.apply_chat_template(
+            question.messages(""), tokenize=False, add_generation_prompt=True
+        )
+        return text
+
+    def _finished(self, text: str) -> str:
+        """The answer before its end mark; empty, which no schema takes, where it never came to an end."""
+        answer, end, _ = text.partition(_END)
+        return answer if end else ""
+
+
+def load(folder: str, revision: str | None, dtype: str, max_answer_tokens: int) -> Model:
+    """A Qwen2.5-VL folder or Hub id, on the GPU where there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model: Any = AutoModelForImageTextToText.from_pretrained(
+        folder, revision=revision, dtype=getattr(torch, dtype)
+    )
+    return Model(
+        model.eval().to(device),
+        AutoTokenizer.from_pretrained(folder, revision=revision),
+        Qwen2VLImageProcessorPil.from_pretrained(folder, revision=revision or "main"),
+        max_answer_tokens,
+    )
+
+
+def any_question(_: Asked) -> None:
+    """All questions can share a batch."""

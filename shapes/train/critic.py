@@ -1,0 +1,123 @@
+"""The vision-language model: one small Qwen2.5-VL that writes the critique and the editing instructions.
+
+It learns the services' own messages and answers, both tasks mixed, on pictures drawn, degraded and passed
+through the autoencoder. The critique's description comes first, so that it looks before it judges.
+"""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
+
+from shapes.check import Observation
+from shapes.prompts import train_scenes
+from shapes.train.critic_data import Example, random_example
+from shapes.train.critic_model import PATCH, build, build_tokenizer, save
+from shapes.train.critic_quality import evaluate
+from shapes.train.loop import Average, descend, progress, start, warm_then_cosine
+from shapes.train.reward_pictures import gallery
+from shapes.train.rewards import MILD, degrade
+
+STEPS = 6000
+BATCH = 24
+LEARNING_RATE = 2e-3
+PICTURES_PER_SCENE = 12
+CORPUS = 4000  # examples that the tokenizer is made from
+_GRID = 64 // PATCH
+_IMAGE_TOKENS = (_GRID // 2) ** 2
+_IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token ids (B, L), padded on the right, and labels that are `_IGNORED` outside the answers."""
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+
+
+def train(folder: Path, base: Path | None = None, seed: int = 0, steps: int = STEPS) -> dict[str, float]:
+    """Train and save the model; returns its quality on held-out prompts.
+
+    `base` is the pipeline whose autoencoder the pictures go through and whose samples are judged at the end;
+    without it pictures stay as rendered.
+    """
+    start(seed)
+    rng = random.Random(seed)
+    pictures = gallery(train_scenes(), PICTURES_PER_SCENE, base / "vae" if base else None, seed)
+    tokenizer = build_tokenizer(_corpus(pictures.observations, rng))
+    model = build(tokenizer).train()
+    average = Average(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
+    for _, log in progress("critic", steps):
+        chosen = [rng.randrange(len(pictures.observations)) for _ in range(BATCH)]
+        examples = [random_example(pictures.observations[index], rng) for index in chosen]
+        patches = to_patches(degrade(pictures.pictures[chosen], MILD))
+        loss = answer_loss(model, tokenizer, encode(tokenizer, examples), patches)
+        log(descend(loss, optimizer, schedule))
+        average.update(model)
+    save(average.module, tokenizer, folder)
+    return evaluate(folder, base)
+
+
+def answer_loss(
+    model: Qwen2_5_VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    batch: Batch,
+    patches: torch.Tensor,
+) -> torch.Tensor:
+    """The mean cross-entropy of the answers' tokens."""
+    image_id: Any = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    output: Any = model(
+        input_ids=batch.ids,
+        attention_mask=(batch.ids != tokenizer.pad_token_id).long(),
+        mm_token_type_ids=batch.ids.eq(image_id).int(),
+        pixel_values=patches,
+        image_grid_thw=torch.tensor([[1, _GRID, _GRID]] * len(batch.ids)),
+        labels=batch.labels,
+        use_cache=False,
+    )
+    loss: torch.Tensor = output.loss
+    return loss
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, examples: list[Example]) -> Batch:
+    """Questions and answers as the services' chat has them, each ended by the end-of-message token."""
+    questions = [asked(tokenizer, example) for example in examples]
+    answers = [f"{example.answer}<|im_end|>" for example in examples]
+    rows = []
+    for question, answer in zip(tokenizer(questions).input_ids, tokenizer(answers).input_ids, strict=True):
+        rows.append((question + answer, [_IGNORED] * len(question) + answer))
+    length = max(len(ids) for ids, _ in rows)
+    pad = tokenizer.pad_token_id
+    ids = [ids + [pad] * (length - len(ids)) for ids, _ in rows]
+    labels = [labels + [_IGNORED] * (length - len(labels)) for _, labels in rows]
+    return Batch(torch.tensor(ids), torch.tensor(labels))
+
+
+def asked(tokenizer: PreTrainedTokenizerFast, example: Example) -> str:
+    """The question as text, with a place for every token of the picture."""
+    messages = example.question.messages("")
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return str(text).replace("<|image_pad|>", "<|image_pad|>" * _IMAGE_TOKENS)
+
+
+def to_patches(images: torch.Tensor) -> torch.Tensor:
+    """Images (B, 3, 64, 64) in [0, 1] to patches as Qwen2VLImageProcessor lays them out, (B * 64, 384)."""
+    half = _GRID // 2
+    parts = (images * 2 - 1).reshape(-1, 3, half, 2, PATCH, half, 2, PATCH)
+    patches = parts.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6)
+    return patches.expand(-1, -1, -1, -1, -1, -1, 2, -1, -1).reshape(-1, 3 * 2 * PATCH * PATCH)
+
+
+def _corpus(observations: list[Observation], rng: random.Random) -> list[str]:
+    texts = []
+    for _ in range(CORPUS):
+        example = random_example(rng.choice(observations), rng)
+        texts += ["system\n", "user\n", "assistant\n", "\n"]
+        texts += [example.question.system, example.question.text, example.answer]
+    return texts
