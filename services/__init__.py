@@ -1,0 +1,1 @@
+"""The model services: generation, critique, instruction, editing, reward; none imports another."""

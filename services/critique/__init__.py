@@ -1,0 +1,1 @@
+"""What an image shows and where it departs from its prompt."""

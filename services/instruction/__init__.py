@@ -1,0 +1,1 @@
+"""A critique as editing instructions."""

@@ -1,0 +1,99 @@
+"""The conventions of the design that a machine can check, file by file."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("retouche", "serving", "services", "gateway", "worker", "shapes", "bench")
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+NAMES = [str(path.relative_to(ROOT)) for path in FILES]
+LIGHT = ("retouche", "serving", "gateway", "worker")
+
+
+def lengths(tree: ast.AST) -> list[tuple[str, int]]:
+    """Name and lines of every function."""
+    return [
+        (node.name, (node.end_lineno or node.lineno) - node.lineno + 1)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+
+def test_functions_fit_one_look() -> None:
+    """95% within 40 lines, none over 80."""
+    found = [
+        (lines, f"{file}:{name}")
+        for file, path in zip(NAMES, FILES, strict=True)
+        for name, lines in lengths(ast.parse(path.read_text()))
+    ]
+    assert not [entry for entry in found if entry[0] > 80]
+    long = [entry for entry in found if entry[0] > 40]
+    assert len(long) <= 0.05 * len(found), long
+
+
+def test_files_do_one_thing() -> None:
+    """95% within 300 lines, none over 500."""
+    found = {name: len(path.read_text().splitlines()) for name, path in zip(NAMES, FILES, strict=True)}
+    assert not {name: lines for name, lines in found.items() if lines > 500}
+    long = {name: lines for name, lines in found.items() if lines > 300}
+    assert len(long) <= 0.05 * len(found), long
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_say_what_is_inside(name: str) -> None:
+    assert not {"utils", "helpers", "common", "util", "helper", "misc"} & set(
+        Path(name).with_suffix("").parts
+    )
+
+
+@pytest.mark.parametrize(("name", "path"), list(zip(NAMES, FILES, strict=True)), ids=NAMES)
+def test_only_settings_read_the_environment(name: str, path: Path) -> None:
+    reads = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"))
+    ]
+    assert not reads or name.endswith("settings.py") or name in STARTS_PROCESSES, reads
+
+
+STARTS_PROCESSES = ("retouche/local/process.py", "retouche/local/system.py")  # pass theirs on to children
+
+
+@pytest.mark.parametrize(("name", "path"), list(zip(NAMES, FILES, strict=True)), ids=NAMES)
+def test_nothing_unpickles(name: str, path: Path) -> None:
+    """No torch.load and no pickle: weights are safetensors, messages are JSON."""
+    tree = ast.parse(path.read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert not imported & {"pickle", "dill", "joblib"}, name
+    assert not calls & {"torch.load", "pickle.loads", "pickle.load"}, name
+
+
+@pytest.mark.parametrize(("name", "path"), list(zip(NAMES, FILES, strict=True)), ids=NAMES)
+def test_every_module_says_what_it_is(name: str, path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{name} has no docstring"
+
+
+def test_light_packages_import_without_side_effects() -> None:
+    """Importing them starts no thread, opens no socket and loads no torch."""
+    modules = [
+        ".".join(Path(name).with_suffix("").parts).removesuffix(".__init__")
+        for name in NAMES
+        if name.split("/")[0] in LIGHT and not name.endswith("__main__.py")
+    ]
+    script = (
+        "import importlib, sys, threading, socket\n"
+        "def refuse(*_): raise AssertionError('a socket was opened at import')\n"
+        "socket.socket.connect = refuse\n"
+        f"[importlib.import_module(name) for name in {modules!r}]\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+        "assert threading.active_count() == 1, threading.enumerate()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
