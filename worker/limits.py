@@ -32,8 +32,14 @@ class Limit:
         self._allowed = float(most)
         self._under_way = 0
         self._open_again = 0.0
+        self._halved = 0.0
         self._answered = time.monotonic()
         self._freed = asyncio.Condition()
+
+    @property
+    def allowed(self) -> float:
+        """How many calls may be under way now."""
+        return self._allowed
 
     async def __call__(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make the call when there is room; again after errors that are retryable.
@@ -46,13 +52,16 @@ class Limit:
         began = time.monotonic()
         while True:
             await self._enter()
+            sent = began
             try:
+                await self._pause()
+                sent = time.monotonic()
                 answer = await call()
             except RetoucheError as error:
                 if not error.retryable:
                     self._answered = time.monotonic()
                     raise
-                self._refused(error, wait)
+                self._refused(error, sent, wait)
                 if time.monotonic() - max(self._answered, began) > self._patience:
                     raise self._away(error) from error
             else:
@@ -67,24 +76,27 @@ class Limit:
         async with self._freed:
             await self._freed.wait_for(lambda: self._under_way < max(1, int(self._allowed)))
             self._under_way += 1
-        if (pause := self._open_again - time.monotonic()) > 0:
+
+    async def _pause(self) -> None:
+        while (pause := self._open_again - time.monotonic()) > 0:
             await asyncio.sleep(pause)
 
     async def _leave(self) -> None:
         async with self._freed:
             self._under_way -= 1
-            self._freed.notify_all()
+            self._freed.notify(max(1, int(self._allowed) - self._under_way))
 
     def _succeeded(self) -> None:
         self._answered = time.monotonic()
         self._allowed = min(self._most, self._allowed + 1 / self._allowed)
 
-    def _refused(self, error: RetoucheError, wait: float) -> None:
+    def _refused(self, error: RetoucheError, sent: float, wait: float) -> None:
         if isinstance(error, Unavailable | DeadlineExceeded) and error.retry_after_seconds is None:
             self._open_again = time.monotonic() + min(wait, 2.0)
         elif error.retry_after_seconds:
             self._open_again = time.monotonic() + min(error.retry_after_seconds, _LONGEST_WAIT_SECONDS)
-        self._allowed = max(1.0, self._allowed / 2)
+        if sent > self._halved:  # calls that were under way together are refused together: that counts once
+            self._allowed, self._halved = max(1.0, self._allowed / 2), time.monotonic()
 
     def _away(self, error: RetoucheError) -> ServiceAway:
         return ServiceAway(

@@ -1,0 +1,103 @@
+"""How many calls are under way to one service: halved when it refuses, one more a round when it does not."""
+
+import asyncio
+
+import pytest
+
+from retouche.errors import ModelFailure, Overloaded, RetoucheError, ServiceUnreachable
+from worker.limits import Limit, ServiceAway
+
+
+class Service:
+    """Answers what it is told, in order, then "answer"; knows how many calls are and were under way."""
+
+    def __init__(self, *errors: RetoucheError, capacity: int = 1_000) -> None:
+        self.errors = list(errors)
+        self.capacity = capacity
+        self.calls = self.under_way = self.most = self.refused = 0
+
+    async def __call__(self) -> str:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        if self.under_way >= self.capacity:
+            self.refused += 1
+            raise Overloaded("full", retry_after_seconds=0.01)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await asyncio.sleep(0.002)
+        self.under_way -= 1
+        return "answer"
+
+
+async def call_often(limit: Limit, service: Service, times: int) -> list[str]:
+    return await asyncio.gather(*(limit(service) for _ in range(times)))
+
+
+def test_no_more_than_the_most_are_under_way() -> None:
+    service = Service()
+    answers = asyncio.run(call_often(Limit("reward", 4, 10), service, 40))
+    assert answers == ["answer"] * 40
+    assert service.most == 4
+
+
+def test_calls_beyond_a_services_capacity_are_made_again_until_answered() -> None:
+    service = Service(capacity=3)
+    assert asyncio.run(call_often(Limit("reward", 32, 10), service, 100)) == ["answer"] * 100
+    assert service.refused < 100, "it learnt how much the service takes"
+
+
+def test_calls_refused_together_halve_the_limit_once() -> None:
+    service = Service(*(Overloaded("full", retry_after_seconds=0.001) for _ in range(8)))
+    limit = Limit("reward", 8, 10)
+    asyncio.run(call_often(limit, service, 8))
+    assert 4 <= limit.allowed < 7
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Overloaded("full", retry_after_seconds=0.001), ServiceUnreachable("down")],
+)
+def test_a_retryable_error_is_waited_out(error: RetoucheError) -> None:
+    service = Service(error)
+    assert asyncio.run(Limit("reward", 4, 10)(service)) == "answer"
+    assert service.calls == 2
+
+
+def test_what_is_wrong_with_the_request_is_not_tried_again() -> None:
+    service = Service(ModelFailure("no"))
+    with pytest.raises(ModelFailure):
+        asyncio.run(Limit("reward", 4, 10)(service))
+    assert service.calls == 1
+
+
+def test_all_wait_as_long_as_the_service_asks() -> None:
+    async def scenario() -> int:
+        service = Service(Overloaded("full", retry_after_seconds=30))
+        limit = Limit("reward", 8, 100)
+        refused = asyncio.create_task(limit(service))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(limit(service)) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        for task in (refused, *others):
+            task.cancel()
+        return service.calls
+
+    assert asyncio.run(scenario()) == 1
+
+
+def test_a_service_that_stays_away_is_named() -> None:
+    service = Service(*(ServiceUnreachable("nothing answers") for _ in range(1_000)))
+    with pytest.raises(ServiceAway, match=r"the reward service .*nothing answers"):
+        asyncio.run(Limit("reward", 4, 0.05)(service))
+
+
+def test_a_call_given_up_leaves_its_place() -> None:
+    async def scenario() -> str:
+        limit = Limit("reward", 1, 10)
+        waiting = asyncio.create_task(limit(asyncio.Event().wait))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        return await limit(Service())
+
+    assert asyncio.run(scenario()) == "answer"
