@@ -1,0 +1,1 @@
+"""Measurements: each is `python -m bench.NAME`, a table for people and, last, one line of JSON."""
