@@ -14,10 +14,10 @@ from gateway.keys import require_key
 from gateway.settings import Settings
 from retouche.client.stages import StageClient
 from retouche.contract.services import Readiness
-from retouche.errors import QueueUnavailable
+from retouche.errors import RetoucheError
 from retouche.queue import curate_queue
 from retouche.store import ObjectStore
-from serving.app import Loaded
+from serving.app import Loaded, require_ready
 from serving.app import create_app as create
 
 _log = logging.getLogger("retouche.gateway")
@@ -25,11 +25,16 @@ _log = logging.getLogger("retouche.gateway")
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway's application."""
-    router = APIRouter(dependencies=[Depends(require_key)])
+    router = APIRouter(dependencies=[Depends(require_key), Depends(require_ready)])
     for part in (images, prompts, jobs, pairs, forward):
         router.include_router(part.router)
     settings = settings or Settings()
-    app = create("Retouche", router, partial(_load, settings))
+    app = create(
+        "Retouche",
+        router,
+        partial(_load, settings),
+        streamed_body_bytes={"/v1/prompts": prompts.MAX_BYTES},
+    )
     app.state.settings = settings
     return app
 
@@ -43,15 +48,24 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     state.reader = JobReader(state.store, state.redis)
     state.upstreams = forward.connect(settings.service_urls, settings.service_timeout_seconds)
     state.stages = StageClient(settings.service_urls, timeout_seconds=5, connect_timeout_seconds=2)
-    try:
-        await jobs.recover_all(app)
-    except QueueUnavailable as error:
-        _log.warning("jobs were not recovered: %s", error.detail)
+    recovering = asyncio.create_task(_recover(app, settings.recover_seconds), name="recover")
 
     async def stop() -> None:
+        recovering.cancel()
+        await asyncio.gather(recovering, return_exceptions=True)
         await asyncio.gather(*(client.aclose() for client in state.upstreams.values()))
         await state.stages.close()
         await state.redis.aclose()
         connection.close()
 
     return Readiness(), stop
+
+
+async def _recover(app: FastAPI, every_seconds: float) -> None:
+    """At the start, and again and again: whatever Redis lost or never got is enqueued."""
+    while True:
+        try:
+            await jobs.recover_all(app)
+        except RetoucheError as error:
+            _log.warning("jobs could not be recovered: %s", error.detail)
+        await asyncio.sleep(every_seconds)

@@ -23,6 +23,7 @@ from retouche.contract.stages import (
     RewardResponse,
 )
 from retouche.errors import RetoucheError
+from serving.app import while_connected
 
 router = APIRouter(tags=["stages"])
 
@@ -78,9 +79,8 @@ def connect(urls: Mapping[str, str], timeout_seconds: float) -> dict[str, httpx2
 async def _forward(request: Request, stage: str, body: str) -> Response:
     upstream: httpx2.AsyncClient = request.app.state.upstreams[stage]
     with transport_errors(f"{stage} at {upstream.base_url}"):
-        answer = await upstream.post(
-            request.url.path, content=body, headers={"content-type": "application/json"}
-        )
+        calling = upstream.post(request.url.path, content=body, headers={"content-type": "application/json"})
+        answer = await while_connected(request, calling)
     if not answer.is_success:
         raise error_of(answer)
     headers = {name: answer.headers[name] for name in (MEMO_HEADER,) if name in answer.headers}

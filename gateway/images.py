@@ -38,6 +38,7 @@ async def upload(request: Request) -> ImageInfo:
     )
 
 
+@router.head("/v1/images/{image}", response_class=Response)
 @router.get("/v1/images/{image}", response_class=Response)
 async def fetch(request: Request, image: Annotated[ImageRef, Path()]) -> Response:
     """The encoded image; it never changes, so it may be cached for ever."""

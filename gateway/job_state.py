@@ -6,6 +6,7 @@ when every shard is, failed when every shard that is not finished was given up, 
 
 import asyncio
 import json
+from contextlib import suppress
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -16,6 +17,8 @@ from retouche.errors import JobNotFound, NotFound
 from retouche.pairs import read_report
 from retouche.store import ObjectStore, job_path, shard_path
 
+_READS_AT_ONCE = 32
+
 
 class JobReader:
     """Reads jobs; the reports of finished shards, which never change, are kept in memory."""
@@ -23,14 +26,29 @@ class JobReader:
     def __init__(self, store: ObjectStore, redis: Redis) -> None:
         self._store = store
         self._redis = redis
+        self._records: dict[str, JobRecord] = {}
         self._reports: dict[str, dict[int, JobReport]] = {}
 
     async def record(self, job_id: str) -> JobRecord:
-        """The specification as accepted; JobNotFound if there is none."""
-        try:
-            return JobRecord.model_validate_json(await self._store.get(job_path(job_id, "spec.json")))
-        except NotFound:
-            raise JobNotFound(f"there is no job {job_id}; GET /v1/jobs lists them") from None
+        """The specification as accepted, its prompts as a prompt set; JobNotFound if there is none."""
+        if job_id not in self._records:
+            try:
+                stored = await self._store.get(job_path(job_id, "spec.json"))
+            except NotFound:
+                raise JobNotFound(f"there is no job {job_id}; GET /v1/jobs lists them") from None
+            record = JobRecord.model_validate_json(stored)
+            source = {"prompts": None, "prompt_set": record.prompt_set}
+            spec = record.spec.model_copy(update=source)
+            self._records[job_id] = record.model_copy(update={"spec": spec})
+        return self._records[job_id]
+
+    async def newest_first(self) -> list[str]:
+        """The identifiers of all jobs. A folder without a specification is no job: its store was full."""
+        records = {}
+        for job_id in await self._store.folders("jobs"):
+            with suppress(JobNotFound):
+                records[job_id] = await self.record(job_id)
+        return sorted(records, key=lambda job_id: records[job_id].created_at, reverse=True)
 
     async def finished(self, job_id: str) -> list[int]:
         """The indices of the shards whose pairs are in the store, in order."""
@@ -40,6 +58,16 @@ class JobReader:
         """The indices of the shards that are not finished, in order."""
         done = set(await self.finished(job_id))
         return [index for index in range(record.shards) if index not in done]
+
+    async def pending(self, job_id: str) -> list[int]:
+        """The indices of the shards that should be queued or at work, in order; none of a cancelled job."""
+        record = await self.record(job_id)
+        if len(self._reports.get(job_id, {})) == record.shards:
+            return []  # finished, for ever
+        if await self._store.exists(job_path(job_id, "cancelled")):
+            return []
+        given_up = set(await self._indices(job_id, "failed"))
+        return [index for index in await self.missing(job_id, record) if index not in given_up]
 
     async def job(self, job_id: str) -> Job:
         """The job as the API shows it; JobNotFound if there is none."""
@@ -72,9 +100,13 @@ class JobReader:
 
     async def _finished_reports(self, job_id: str, done: list[int]) -> list[JobReport]:
         known = self._reports.setdefault(job_id, {})
-        for index in done:
-            if index not in known:
-                known[index] = read_report(await self._store.get(shard_path(job_id, "shards", index)))
+        unknown = [index for index in done if index not in known]
+        for begin in range(0, len(unknown), _READS_AT_ONCE):
+            batch = unknown[begin : begin + _READS_AT_ONCE]
+            shards = await asyncio.gather(
+                *(self._store.get(shard_path(job_id, "shards", index)) for index in batch)
+            )
+            known.update(zip(batch, map(read_report, shards), strict=True))
         return [known[index] for index in done]
 
     async def _live(self, job_id: str, done: set[int]) -> list[JobReport]:

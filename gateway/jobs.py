@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from redis.exceptions import RedisError
 
@@ -31,6 +31,7 @@ router = APIRouter(tags=["jobs"])
 
 _ENDED = ("finished", "failed", "cancelled")
 _POLL_SECONDS = 2.0
+_GATHER_SECONDS = 0.2
 
 JobPath = Annotated[JobId, Path()]
 
@@ -39,8 +40,8 @@ JobPath = Annotated[JobId, Path()]
 async def submit(spec: CurationSpec, request: Request, response: Response) -> Job:
     """Start a curation job. The same specification is the same job: 200 if it is known already.
 
-    The specification is stored before anything is enqueued: should Redis be down, the job is kept as queued
-    and `POST /v1/jobs/{id}/retry`, or the gateway's next start, sets it going.
+    The specification is stored before anything is enqueued. Should Redis be down, the answer is 503 and the
+    job is kept as queued: it is set going as soon as Redis is back, or when it is submitted again.
     """
     store: ObjectStore = request.app.state.store
     prompts = await _prompt_set(store, spec)
@@ -54,8 +55,7 @@ async def submit(spec: CurationSpec, request: Request, response: Response) -> Jo
     content = record.model_dump_json().encode()
     if not await store.create(job_path(spec.job_id, "spec.json"), content):
         response.status_code = 200
-    else:
-        await _enqueue_missing(request.app, spec.job_id)
+    await _enqueue_pending(request.app, spec.job_id)
     return await _reader(request).job(spec.job_id)
 
 
@@ -65,10 +65,7 @@ async def listing(
 ) -> JobPage:
     """Jobs, the newest first; `cursor` is the last page's `next_cursor`."""
     reader = _reader(request)
-    ids = await request.app.state.store.folders("jobs")
-    records = await asyncio.gather(*(reader.record(job_id) for job_id in ids))
-    newest = sorted(zip(records, ids, strict=True), key=lambda entry: entry[0].created_at, reverse=True)
-    ordered = [job_id for _, job_id in newest]
+    ordered = await reader.newest_first()
     begin = ordered.index(cursor) + 1 if cursor in ordered else 0
     page = ordered[begin : begin + limit]
     more = begin + limit < len(ordered)
@@ -100,24 +97,32 @@ async def retry(job_id: JobPath, request: Request) -> Job:
     job = await reader.job(job_id)
     if job.state == "finished":
         raise Conflict(f"job {job_id} is finished: there is nothing to run again")
-    for shard in await reader.missing(job_id, await reader.record(job_id)):
+    missing = await reader.missing(job_id, await reader.record(job_id))
+    try:
+        await asyncio.to_thread(queue.forget_shards, request.app.state.queue, job_id, missing)
+    except RedisError as error:
+        raise _queue_unavailable(error) from error
+    for shard in missing:
         await store.delete(shard_path(job_id, "failed", shard))
-        try:
-            await asyncio.to_thread(queue.forget_shard, request.app.state.queue, job_id, shard)
-        except RedisError as error:
-            raise _queue_unavailable(error) from error
     await store.delete(job_path(job_id, "cancelled"))
-    await _enqueue_missing(request.app, job_id)
+    await _enqueue_pending(request.app, job_id)
+    await _announce(request, job_id, "retry")
     return await reader.job(job_id)
 
 
 @router.post("/v1/recover")
 async def recover(request: Request) -> JobPage:
     """Enqueue what is missing of every job that should be running; the jobs that had something missing."""
-    return JobPage(jobs=await recover_all(request.app))
+    recovered = await recover_all(request.app)
+    return JobPage(jobs=[await _reader(request).job(job_id) for job_id in recovered])
 
 
-@router.get("/v1/jobs/{job_id}/events", response_class=EventSourceResponse)
+async def known_job(job_id: JobPath, request: Request) -> None:
+    """JobNotFound before a stream has begun, after which no status can be sent."""
+    await _reader(request).record(job_id)
+
+
+@router.get("/v1/jobs/{job_id}/events", response_class=EventSourceResponse, dependencies=[Depends(known_job)])
 async def events(job_id: JobPath, request: Request) -> AsyncIterator[ServerSentEvent]:
     """The job's state now and at every change, as server-sent events; ends when the job does."""
     reader, number, last = _reader(request), 0, None
@@ -133,15 +138,9 @@ async def events(job_id: JobPath, request: Request) -> AsyncIterator[ServerSentE
             return
 
 
-async def recover_all(app: FastAPI) -> list[Job]:
-    """For every job neither finished, cancelled nor failed, fill the queue's window with what is missing."""
-    recovered = []
-    for job_id in await app.state.store.folders("jobs"):
-        job = await app.state.reader.job(job_id)
-        if job.state not in _ENDED:
-            await _enqueue_missing(app, job_id)
-            recovered.append(job)
-    return recovered
+async def recover_all(app: FastAPI) -> list[str]:
+    """Fill the queue's window for every job neither finished, cancelled nor failed; returns these jobs."""
+    return [job_id for job_id in await app.state.reader.newest_first() if await _enqueue_pending(app, job_id)]
 
 
 async def _changes(request: Request, job_id: str) -> AsyncIterator[None]:
@@ -153,6 +152,9 @@ async def _changes(request: Request, job_id: str) -> AsyncIterator[None]:
         yield
         while True:
             await channel.get_message(ignore_subscribe_messages=True, timeout=_POLL_SECONDS)
+            await asyncio.sleep(_GATHER_SECONDS)  # many shards tell at once: one look at the store for all
+            while await channel.get_message(ignore_subscribe_messages=True, timeout=0):
+                pass
             yield
     except RedisError:
         while True:  # without Redis the store alone tells
@@ -175,22 +177,25 @@ async def _prompt_set(store: ObjectStore, spec: CurationSpec) -> PromptSetInfo:
     return PromptSetInfo(prompt_set=spec.prompt_set, prompts=data.count(b"\n"))
 
 
-async def _enqueue_missing(app: FastAPI, job_id: str) -> None:
-    """Fill the window; a shard whose worker died again and again is marked as given up."""
+async def _enqueue_pending(app: FastAPI, job_id: str) -> bool:
+    """Fill the window; a shard whose worker died again and again is marked as given up. False: none due."""
     reader: JobReader = app.state.reader
-    missing = await reader.missing(job_id, await reader.record(job_id))
+    pending = await reader.pending(job_id)
+    if not pending:
+        return False
     try:
-        given_up = await asyncio.to_thread(queue.fill_window, app.state.queue, job_id, missing)
+        given_up = await asyncio.to_thread(queue.fill_window, app.state.queue, job_id, pending)
     except RedisError as error:
         raise _queue_unavailable(error) from error
     for shard in given_up:
         failure = {"error": "its worker died again and again; look at the worker's log, then retry the job"}
         await app.state.store.create(shard_path(job_id, "failed", shard), json.dumps(failure).encode())
+    return True
 
 
 def _queue_unavailable(error: RedisError) -> QueueUnavailable:
     return QueueUnavailable(
-        f"Redis cannot be reached ({error}); the job is kept: start Redis, then retry it",
+        f"Redis cannot be reached ({error}); the job is kept and goes on once Redis is back",
         retry_after_seconds=5,
     )
 

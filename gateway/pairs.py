@@ -1,5 +1,6 @@
 """What came out of a job: pairs and traces, as pages, NDJSON or Parquet, in the order of the shards."""
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Literal, TypeVar
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 
 from gateway.job_state import JobReader
 from retouche.contract.jobs import JobId, PairPage, TracePage
-from retouche.errors import BadRequest, NotFound
+from retouche.errors import NotFound
 from retouche.pairs import PAIR_SCHEMA, TRACE_SCHEMA, read_pairs, read_traces
 from retouche.store import ObjectStore, shard_path
 
@@ -23,7 +24,9 @@ RowT = TypeVar("RowT", bound=BaseModel)
 JobPath = Annotated[JobId, Path()]
 Format = Literal["json", "ndjson", "parquet"]
 Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(pattern=r"^\d+:\d+$", description="the last page's `next_cursor`")]
+Cursor = Annotated[
+    str | None, Query(pattern=r"^[0-9]{1,9}:[0-9]{1,9}$", description="the last page's `next_cursor`")
+]
 
 
 @router.get("/v1/jobs/{job_id}/pairs", response_model=PairPage)
@@ -69,7 +72,7 @@ async def _page(
     first, skip = (int(part) for part in (cursor or "0:0").split(":"))
     rows: list[RowT] = []
     for shard in (shard for shard in shards if shard >= first):
-        found = read(await _shard(request, job_id, kind, shard))
+        found = await asyncio.to_thread(read, await _shard(request, job_id, kind, shard))
         begin = skip if shard == first else 0
         taken = found[begin : begin + limit - len(rows)]
         rows += taken
@@ -102,7 +105,7 @@ async def _ndjson(
     request: Request, job_id: str, kind: str, shards: list[int], read: Callable[[bytes], list[RowT]]
 ) -> AsyncIterator[bytes]:
     for shard in shards:
-        for row in read(await _shard(request, job_id, kind, shard)):
+        for row in await asyncio.to_thread(read, await _shard(request, job_id, kind, shard)):
             yield row.model_dump_json().encode() + b"\n"
 
 
@@ -126,4 +129,4 @@ async def _shard(request: Request, job_id: str, kind: str, shard: int) -> bytes:
     try:
         return await store.get(shard_path(job_id, kind, shard))
     except NotFound as error:
-        raise BadRequest(f"shard {shard} of {job_id} has lost its {kind}: {error.detail}") from error
+        raise NotFound(f"shard {shard} of {job_id} has lost its {kind}: {error.detail}") from error

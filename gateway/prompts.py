@@ -19,6 +19,7 @@ from retouche.store import ObjectStore, prompt_set_path
 router = APIRouter(tags=["prompts"])
 
 MAX_PROMPTS = 1_000_000
+MAX_BYTES = 500_000_000
 MAX_LINE_BYTES = 20_000
 COLUMNS = ("prompt", "Prompt", "caption", "text")
 
@@ -103,7 +104,7 @@ async def _ndjson(lines: AsyncIterator[tuple[int, str]]) -> AsyncIterator[tuple[
             continue
         try:
             value = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise BadPrompts(f"line {number} is not JSON: {error}") from None
         prompt = (
             next((value[name] for name in COLUMNS if name in value), None)
@@ -123,10 +124,13 @@ async def _csv(lines: AsyncIterator[tuple[int, str]]) -> AsyncIterator[tuple[int
     async for number, text in lines:
         began = began if pending else number
         pending += text + "\n"
+        if len(pending) > MAX_LINE_BYTES:
+            raise BadPrompts(
+                f"line {began}: a row with more than {MAX_LINE_BYTES:,} characters; is a quote open?"
+            )
         if pending.count('"') % 2:
             continue
-        (row,) = list(csv.reader([pending.rstrip("\n")])) or [[]]
-        pending = ""
+        row, pending = _row(began, pending.rstrip("\n")), ""
         if column is None:
             column = next((index for index, name in enumerate(row) if name.strip() in COLUMNS), None)
             if column is None:
@@ -139,6 +143,13 @@ async def _csv(lines: AsyncIterator[tuple[int, str]]) -> AsyncIterator[tuple[int
             yield began, row[column]
     if pending:
         raise BadPrompts(f"line {began}: a quoted field is never closed")
+
+
+def _row(number: int, text: str) -> list[str]:
+    try:
+        return next(csv.reader([text]), [])
+    except csv.Error as error:
+        raise BadPrompts(f"line {number} is not CSV: {error}") from None
 
 
 async def _lines(request: Request) -> AsyncGenerator[tuple[int, str]]:

@@ -19,6 +19,7 @@ class Settings(BaseSettings):
     editing_url: str = "http://127.0.0.1:8704"
     reward_url: str = "http://127.0.0.1:8705"
     service_timeout_seconds: float = 300.0
+    recover_seconds: float = Field(default=30.0, gt=0, description="how often lost shards are looked for")
     api_keys: list[str] = Field(default=[], description="none: open, as fits a loopback address")
 
     @property

@@ -9,8 +9,8 @@ from typing import Literal
 
 from redis import Redis
 from rq import Queue, Retry
-from rq.exceptions import DuplicateJobError, NoSuchJobError
-from rq.job import Job, JobStatus
+from rq.exceptions import DuplicateJobError
+from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 
 from retouche.coordination import (
@@ -65,8 +65,9 @@ def enqueue_next(queue: Queue, job_id: str, shards: int) -> int | None:
 def fill_window(queue: Queue, job_id: str, missing: Iterable[int]) -> list[int]:
     """See to it that the first ENQUEUE_WINDOW of a job's missing shards are queued or at work.
 
-    `missing` is what the store says, ascending. Shards below the counter were enqueued once: whichever of
-    them RQ has lost is enqueued again. Running it twice, or in two processes, changes nothing.
+    `missing` is what the store says, ascending, without those given up. Shards below the counter were
+    enqueued once: whichever of them RQ has lost is enqueued again. Running it twice, or in two processes,
+    changes nothing.
     Returns those that RQ has given up (their worker died again and again).
     """
     key = next_shard_key(job_id)
@@ -85,11 +86,10 @@ def fill_window(queue: Queue, job_id: str, missing: Iterable[int]) -> list[int]:
     return given_up
 
 
-def forget_shard(queue: Queue, job_id: str, shard: int) -> None:
-    """Remove what RQ keeps of a shard that it gave up, so that it can be enqueued again."""
-    try:
-        task = Job.fetch(shard_task_id(job_id, shard), queue.connection, serializer=JSONSerializer)
-    except NoSuchJobError:
-        return
-    if task.get_status() == JobStatus.FAILED:
-        task.delete()
+def forget_shards(queue: Queue, job_id: str, shards: Iterable[int]) -> None:
+    """Begin a job again: its counter, and what RQ keeps of those `shards` that it gave up, go."""
+    queue.connection.delete(next_shard_key(job_id))
+    for shard in shards:
+        task = queue.fetch_job(shard_task_id(job_id, shard))
+        if task is not None and task.get_status() == JobStatus.FAILED:
+            task.delete()

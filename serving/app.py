@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
@@ -26,9 +26,17 @@ Loaded = tuple[Readiness, Callable[[], Awaitable[None]]]  # what is ready, and h
 Load = Callable[[FastAPI], Awaitable[Loaded]]
 
 
-def create_app(title: str, router: APIRouter, load: Load, *, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
+def create_app(
+    title: str,
+    router: APIRouter,
+    load: Load,
+    *,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    streamed_body_bytes: Mapping[str, int] = {},
+) -> FastAPI:
     """An application that answers `/healthz` at once and `/readyz` when `load` has come back.
 
+    `streamed_body_bytes`: limits for the paths that read their body as a stream.
     `load` keeps what the routes need in `app.state`; if it fails, `/readyz` says why.
     """
     app = FastAPI(title=title, version=__version__, lifespan=_lifespan(load), responses=_PROBLEMS)
@@ -37,7 +45,7 @@ def create_app(title: str, router: APIRouter, load: Load, *, max_body_bytes: int
         "the models are still loading; retry in a moment", retry_after_seconds=2
     )
     problems.install(app)
-    app.add_middleware(problems.BodyLimit, most=max_body_bytes)
+    app.add_middleware(problems.BodyLimit, most=max_body_bytes, streamed=streamed_body_bytes)
     app.add_middleware(RequestTimer, metrics=app.state.metrics)
     app.include_router(_health())
     app.include_router(router)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Mapping
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -81,19 +82,24 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 
 class BodyLimit:
-    """Refuse request bodies beyond `most` bytes, by what they announce or by what arrives."""
+    """Refuse request bodies beyond `most` bytes, by what they announce or by what arrives.
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    `streamed`: other limits for the paths whose bodies are read as a stream.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, streamed: Mapping[str, int]) -> None:
         self.app = app
         self.most = most
+        self.streamed = streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        most = self.streamed.get(scope["path"], self.most)
         announced = dict(scope["headers"]).get(b"content-length", b"0")
-        error = PayloadTooLarge(f"a request may have {self.most:,} bytes; send less, or in parts")
-        if announced.isdigit() and int(announced) > self.most:
+        error = PayloadTooLarge(f"a request may have {most:,} bytes; send less, or in parts")
+        if announced.isdigit() and int(announced) > most:
             await answer(error)(scope, receive, send)
             return
         arrived = 0
@@ -102,7 +108,7 @@ class BodyLimit:
             nonlocal arrived
             message = await receive()
             arrived += len(message.get("body", b""))
-            if arrived > self.most:
+            if arrived > most:
                 raise error
             return message
 

@@ -6,7 +6,7 @@ from rq import Queue
 from rq.job import JobStatus
 
 from retouche.coordination import ENQUEUE_WINDOW, shard_task_id
-from retouche.queue import curate_queue, enqueue_next, enqueue_shard, fill_window, forget_shard
+from retouche.queue import curate_queue, enqueue_next, enqueue_shard, fill_window, forget_shards
 
 JOB = "job-0123456789abcdef"
 
@@ -60,7 +60,6 @@ def test_what_rq_gave_up_is_said_and_can_be_forgotten(queue: Queue) -> None:
     assert task is not None
     task.set_status(JobStatus.FAILED)
     assert fill_window(queue, JOB, range(2)) == [0]
-    forget_shard(queue, JOB, 0)
-    forget_shard(queue, JOB, 1)  # is waiting: stays
+    forget_shards(queue, JOB, range(2))
     assert enqueue_shard(queue, JOB, 0) == "enqueued"
     assert enqueue_shard(queue, JOB, 1) == "waiting"

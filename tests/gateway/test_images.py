@@ -1,0 +1,84 @@
+"""Images come in as PNG, JPEG or WebP, are kept as lossless WebP under their digest, and go out for ever."""
+
+import io
+import re
+import struct
+import zlib
+
+import httpx2
+import pytest
+from PIL import Image
+
+RED = Image.new("RGB", (32, 16), (255, 0, 0))
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, lossless=True)
+    return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG header that promises 60,000 x 60,000 pixels."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+def test_an_uploaded_image_comes_back_pixel_by_pixel(gateway: httpx2.Client) -> None:
+    uploaded = gateway.post("/v1/images", content=encoded(RED, "PNG"))
+    assert uploaded.status_code == 201
+    info = uploaded.json()
+    assert (info["width"], info["height"], info["media_type"]) == (32, 16, "image/webp")
+    fetched = gateway.get(f"/v1/images/{info['image']}")
+    assert fetched.headers["content-type"] == "image/webp"
+    assert len(fetched.content) == info["bytes"]
+    assert Image.open(io.BytesIO(fetched.content)).convert("RGB").tobytes() == RED.tobytes()
+
+
+def test_the_same_pixels_are_the_same_image(gateway: httpx2.Client) -> None:
+    references = {
+        gateway.post("/v1/images", content=encoded(RED, kind)).json()["image"] for kind in ("PNG", "WEBP")
+    }
+    assert len(references) == 1
+
+
+def test_an_image_may_be_cached_for_ever(gateway: httpx2.Client) -> None:
+    reference = gateway.post("/v1/images", content=encoded(RED, "PNG")).json()["image"]
+    head = gateway.head(f"/v1/images/{reference}")
+    assert head.status_code == 200
+    assert head.content == b""
+    assert "immutable" in head.headers["cache-control"]
+    again = gateway.get(f"/v1/images/{reference}", headers={"if-none-match": head.headers["etag"]})
+    assert again.status_code == 304
+    assert again.content == b""
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "says"),
+    [
+        (b"", 400, "bad-image", "PNG, JPEG or WebP"),
+        (b"hello", 400, "bad-image", "PNG, JPEG or WebP"),
+        (encoded(RED, "GIF"), 400, "bad-image", "PNG, JPEG or WebP"),
+        (encoded(Image.effect_noise((64, 64), 50), "PNG")[:-900], 400, "bad-image", "send a whole image"),
+        (bomb(), 400, "bad-image", "too large|pixels a side"),
+        (encoded(Image.new("L", (5000, 8)), "PNG"), 400, "bad-image", "4096 pixels"),
+        (b"\0" * 20_000_001, 413, "payload-too-large", "20,000,000"),
+    ],
+    ids=["empty", "text", "gif", "truncated", "bomb", "wide", "large"],
+)
+def test_what_is_no_small_whole_image_is_refused(
+    gateway: httpx2.Client, body: bytes, status: int, code: str, says: str
+) -> None:
+    answer = gateway.post("/v1/images", content=body)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:retouche:{code}")
+    assert re.search(says, answer.json()["detail"])
+
+
+def test_a_reference_that_is_not_in_the_store_says_what_to_do(gateway: httpx2.Client) -> None:
+    answer = gateway.get("/v1/images/sha256:" + "0" * 64)
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:retouche:image-not-found")
+    assert "POST /v1/images" in answer.json()["detail"]
+    assert gateway.get("/v1/images/../../etc/passwd").status_code == 404
+    assert gateway.get("/v1/images/sha256:XYZ").status_code == 422
