@@ -1,0 +1,30 @@
+"""Pictures of the shapes world as requests carry them."""
+
+import base64
+import time
+
+import httpx2
+from PIL import Image, ImageDraw
+
+from retouche.images import encode
+from shapes.render import Pixels
+
+
+def data_uri(picture: Pixels | Image.Image) -> str:
+    """A picture as a data URI."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    return "data:image/webp;base64," + base64.b64encode(encode(image)).decode()
+
+
+def painted_over(picture: Pixels, text: str) -> Image.Image:
+    """The picture with `text` painted over it."""
+    image = Image.fromarray(picture)
+    ImageDraw.Draw(image).multiline_text((1, 1), text, fill="black")
+    return image
+
+
+def until_ready(service: httpx2.Client) -> None:
+    """Wait until the service has loaded its models."""
+    while (answer := service.get("/readyz")).status_code == 503 and "still loading" in answer.text:
+        time.sleep(0.05)
+    assert answer.is_success, answer.text
