@@ -32,7 +32,7 @@ from retouche.contract.stages import (
     RewardRequest,
     Score,
 )
-from retouche.errors import RetoucheError
+from retouche.errors import BadRequest, RetoucheError
 from worker.limits import Limit
 from worker.pairs import pairs_of
 from worker.seeds import editing_seed, generation_seed
@@ -88,7 +88,8 @@ async def prepare(spec: CurationSpec, client: StageClient, limits: dict[str, Lim
     """Learn which reward models there are, and their margins; waits for services that are still loading.
 
     Raises:
-        ServiceAway: a service is not there within the patience.
+        ServiceAway: the reward service is not there within the patience.
+        BadRequest: the specification names a reward model that the service does not have.
     """
 
     async def ready() -> dict[str, float]:
@@ -99,6 +100,10 @@ async def prepare(spec: CurationSpec, client: StageClient, limits: dict[str, Lim
     models: dict[str, ModelIdentity] = {}
     defaults = await limits["reward"](ready)
     margins = {rule.name: rule.margin for rule in spec.rewards} or defaults
+    if unknown := sorted(set(margins) - set(models)):
+        raise BadRequest(
+            f"there is no reward model {unknown[0]!r}; the service has {', '.join(sorted(models))}"
+        )
     return Curation(spec, client, limits, margins, models)
 
 

@@ -1,7 +1,8 @@
 """How many calls are under way to one service: as many as it takes well (AIMD, as in TCP).
 
 Every answer lets a little more through, every 429 or 503 halves it and makes all wait as long as the service
-asks. A service that stays away longer than the patience fails the shard, not its items.
+asks, or a little longer each time. A service that stays away longer than the patience fails the shard, not
+its items.
 """
 
 import asyncio
@@ -10,12 +11,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from retouche.errors import DeadlineExceeded, RetoucheError, Unavailable
+from retouche.errors import RetoucheError
 
 T = TypeVar("T")
 
 _FIRST_WAIT_SECONDS = 0.25
-_LONGEST_WAIT_SECONDS = 15.0
+_LONGEST_WAIT_SECONDS = 10.0
 
 
 class ServiceAway(Exception):
@@ -69,7 +70,6 @@ class Limit:
                 return answer
             finally:
                 await self._leave()
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
     async def _enter(self) -> None:
@@ -78,7 +78,7 @@ class Limit:
             self._under_way += 1
 
     async def _pause(self) -> None:
-        while (pause := self._open_again - time.monotonic()) > 0:
+        while (pause := self._open_again - time.monotonic()) > 0:  # noqa: ASYNC110 - another call may move it
             await asyncio.sleep(pause)
 
     async def _leave(self) -> None:
@@ -91,10 +91,8 @@ class Limit:
         self._allowed = min(self._most, self._allowed + 1 / self._allowed)
 
     def _refused(self, error: RetoucheError, sent: float, wait: float) -> None:
-        if isinstance(error, Unavailable | DeadlineExceeded) and error.retry_after_seconds is None:
-            self._open_again = time.monotonic() + min(wait, 2.0)
-        elif error.retry_after_seconds:
-            self._open_again = time.monotonic() + min(error.retry_after_seconds, _LONGEST_WAIT_SECONDS)
+        pause = min(error.retry_after_seconds or wait, _LONGEST_WAIT_SECONDS)
+        self._open_again = time.monotonic() + pause * random.uniform(1.0, 1.25)
         if sent > self._halved:  # calls that were under way together are refused together: that counts once
             self._allowed, self._halved = max(1.0, self._allowed / 2), time.monotonic()
 

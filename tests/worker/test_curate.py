@@ -1,0 +1,123 @@
+"""The pipeline against stub services: what becomes of each image and edit, and what is counted."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import get_args
+
+import httpx2
+import pytest
+
+from bench.stub_services import MODELS, Stage, create_app
+from retouche.client.stages import StageClient
+from retouche.contract.jobs import CurationSpec, DropReason, ImageTrace, JobReport, PreferencePair, RewardRule
+from retouche.contract.stages import STAGES
+from retouche.errors import BadRequest
+from retouche.store import ObjectStore
+from tests.live import live
+from worker.curate import ShardPrompts, curate, prepare
+from worker.limits import Limit, ServiceAway
+
+Curated = tuple[list[PreferencePair], list[ImageTrace], JobReport]
+
+
+def curated(
+    url: str, prompts: Sequence[str], *, patience_seconds: float = 10.0, **parameters: object
+) -> Curated:
+    """Curate one shard of `prompts` with the services at `url`."""
+    spec = CurationSpec.model_validate({"prompts": tuple(prompts), **parameters})
+
+    async def run() -> Curated:
+        limits = {stage: Limit(stage, 32, patience_seconds) for stage in STAGES}
+        async with StageClient(url, timeout_seconds=10) as client:
+            curation = await prepare(spec, client, limits)
+            pairs, traces = await curate(curation, ShardPrompts(prompts, 0, [0] * len(prompts)))
+            return pairs, traces, curation.report
+
+    return asyncio.run(run())
+
+
+def test_a_pair_carries_everything_that_led_to_it(services: str, store: ObjectStore) -> None:
+    (pair,), (trace,), report = curated(services, ["a square"], instructions_per_image=2)
+    assert pair.chosen_is_edit
+    assert (pair.rejected, pair.prompt, pair.generation_seed) == (trace.image, "a square", trace.seed)
+    assert pair.instruction.text == "make it redder by 2", "the clearer of the two edits"
+    assert pair.chosen_scores["redness"] > pair.rejected_scores["redness"]
+    assert pair.critique.findings[0].problem == "is not red enough"
+    assert pair.models.editing == MODELS["editing"]
+    assert set(pair.models.rewards) == {"redness", "contrary"}
+    assert asyncio.run(store.get_image(pair.chosen)) != asyncio.run(store.get_image(pair.rejected))
+    assert [edit.outcome for edit in trace.edits] == ["not_best", "pair"]
+    assert (report.prompts, report.images, report.images_with_findings, report.edits) == (1, 1, 1, 2)
+    assert (report.pairs, report.dropped) == (1, {"not_best": 1})
+
+
+def test_an_edit_that_made_it_worse_makes_the_original_the_chosen_one(services: str) -> None:
+    (pair,), (trace,), _ = curated(services, ["edit_worse"], instructions_per_image=1)
+    assert not pair.chosen_is_edit
+    assert pair.chosen == trace.image
+
+
+@pytest.mark.parametrize("reason", get_args(DropReason))
+def test_each_reason_to_drop_is_counted_and_the_rest_goes_on(services: str, reason: DropReason) -> None:
+    instructions = 2 if reason == "not_best" else 1
+    pairs, traces, report = curated(
+        services, ["good", f"bad: {reason}"], instructions_per_image=instructions, relabel=False
+    )
+    good, bad = traces
+    assert pairs[0].prompt == "good"
+    assert (bad.dropped or bad.edits[0].outcome) == reason
+    assert report.dropped[reason] == (2 if reason == "not_best" else 1)
+    if reason.endswith("_failed"):
+        assert "as told" in (bad.error or bad.edits[0].error or "")
+        assert sum(stage.failed for stage in report.stages.values()) == 1
+    assert good.dropped is None
+
+
+def test_pairs_and_traces_come_in_the_order_of_prompts_and_images(services: str) -> None:
+    pairs, traces, report = curated(
+        services, ["first", "second"], images_per_prompt=3, instructions_per_image=1
+    )
+    places = [(prompt, image) for prompt in (0, 1) for image in (0, 1, 2)]
+    assert [(pair.prompt_index, pair.image_index) for pair in pairs] == places
+    assert [(trace.prompt_index, trace.image_index) for trace in traces] == places
+    assert len({trace.seed for trace in traces}) == report.images == 6
+
+
+def test_edits_of_one_instruction_differ_by_their_seed(services: str) -> None:
+    _, (trace,), report = curated(
+        services, ["a square"], instructions_per_image=2, edits_per_instruction=3, pairs_per_image=6
+    )
+    assert len({edit.image for edit in trace.edits}) == report.edits == report.pairs == 6
+
+
+def test_a_second_run_is_answered_from_the_memo(services: str) -> None:
+    first, _, report = curated(services, ["a", "b", "c"])
+    made = httpx2.get(f"{services}/metrics").text
+    again, _, second = curated(services, ["a", "b", "c"])
+    assert [pair.id for pair in again] == [pair.id for pair in first]
+    assert all(stage.remembered == 0 for stage in report.stages.values())
+    assert all(stage.remembered == stage.done > 0 for stage in second.stages.values())
+    assert 'retouche_memo_answers_total{outcome="miss"} 21.0' in made
+
+
+def test_only_the_reward_models_that_are_named_vote(services: str) -> None:
+    rules = (RewardRule(name="redness", margin=0.001),)
+    (pair,), _, _ = curated(services, ["disagreement"], rewards=rules)
+    assert set(pair.chosen_scores) == set(pair.models.rewards) == {"redness"}
+
+
+def test_a_reward_model_that_is_not_there_is_named(services: str) -> None:
+    with pytest.raises(BadRequest, match="beauty"):
+        curated(services, ["a square"], rewards=(RewardRule(name="beauty"),))
+
+
+def test_a_service_that_refuses_gets_everything_in_the_end(store: ObjectStore) -> None:
+    narrow = {"editing": Stage(0.005, 2, 0)}
+    with live(create_app(store, narrow)) as url:
+        pairs, _, report = curated(url, [str(index) for index in range(16)])
+    assert (len(pairs), report.stages["editing"].failed) == (16, 0)
+
+
+def test_a_service_that_is_away_fails_the_shard(unused_url: str) -> None:
+    with pytest.raises(ServiceAway, match="reward"):
+        curated(unused_url, ["a square"], patience_seconds=0.1)
