@@ -155,17 +155,17 @@ async def edit(payload: EditRequest, request: Request, response: Response) -> Ed
 
 @router.post("/v1/reward")
 async def reward(payload: RewardRequest, request: Request, response: Response) -> RewardResponse:
-    state = request.app.state
+    state, names = request.app.state, payload.rewards or sorted(MARGINS)
 
     async def make() -> RewardResponse:
         await state.stub.work("reward", payload.prompt)
         contrary = -1 if "disagreement" in payload.prompt else 1
         scores = []
         for image in payload.images:
-            red = (await load_image(state.store, image)).getpixel((0, 0))[0] / 255
+            red = (await load_image(state.store, image)).tobytes()[0] / 255
             by_name = {"redness": red, "contrary": contrary * red}
-            scores.append({name: Score(raw=raw, published=raw) for name, raw in by_name.items()})
-        return RewardResponse(scores=scores, models={name: MODELS[name] for name in MARGINS})
+            scores.append({name: Score(raw=by_name[name], published=by_name[name]) for name in names})
+        return RewardResponse(scores=scores, models={name: MODELS[name] for name in names})
 
     return await answered(request, response, "reward", MODELS, payload, make, RewardResponse)
 

@@ -1,0 +1,144 @@
+"""How near the pipeline comes to what its slowest service can do.
+
+Stub services of fixed latency and capacity run in a process each; each of the five stages is made the
+bottleneck in turn. One shard of 64 prompts is curated from its first request to its last pair, the filling
+and emptying of the pipeline included. What the bottleneck alone can do is arithmetic: its calls times its
+latency, divided by its capacity. The sequential client makes one call at a time, for fewer prompts.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bench.stub_services import Stage
+from retouche.client.stages import StageClient
+from retouche.contract.jobs import SHARD_PROMPTS, CurationSpec, JobReport
+from retouche.contract.stages import STAGES
+from worker.curate import ShardPrompts, curate, prepare
+from worker.limits import Limit
+from worker.settings import Settings
+
+PROMPTS = [f"a square, number {index}" for index in range(SHARD_PROMPTS)]
+SPEC = CurationSpec(
+    prompts=tuple(PROMPTS), images_per_prompt=4, instructions_per_image=1, edits_per_instruction=1
+)
+SLOW = Stage(latency_seconds=0.32, capacity=8)
+QUICK = Stage(latency_seconds=0.05, capacity=16)
+SEQUENTIAL_PROMPTS = 4
+BAR = 0.93
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One shard with `bottleneck` slow: images a second, and as a ratio of what that service can do."""
+
+    bottleneck: str
+    images_per_second: float
+    ratio: float
+    sequential_ratio: float
+
+
+def main() -> None:
+    """Measure, print the table and the line of JSON; exit with 1 below the bar."""
+    print(
+        f"{len(PROMPTS)} prompts, {SPEC.images_per_prompt} images each; bar {BAR}; "
+        f"load of this machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    )
+    print(f"{'bottleneck':<12} {'images/s':>8} {'of what it can do':>18} {'sequential':>11}")
+    measured = []
+    for stage in STAGES:
+        found = measure(stage)
+        measured.append(found)
+        shares = f"{found.ratio:>18.1%} {found.sequential_ratio:>11.1%}"
+        print(f"{stage:<12} {found.images_per_second:>8.1f} {shares}", flush=True)
+    ratios = {found.bottleneck: round(found.ratio, 4) for found in measured}
+    sequential = {found.bottleneck: round(found.sequential_ratio, 4) for found in measured}
+    print(json.dumps({"bench": "pipeline", "ratios": ratios, "sequential_ratios": sequential}))
+    sys.exit(min(ratios.values()) < BAR)
+
+
+def measure(bottleneck: str) -> Measured:
+    """One shard, then the sequential client on other prompts, with `bottleneck` slow."""
+    stages = {stage: SLOW if stage == bottleneck else QUICK for stage in STAGES}
+    most = Settings().most_in_flight
+    with served(stages) as urls:
+        report, seconds = asyncio.run(_curate(urls, PROMPTS, most))
+        others = [f"{prompt} again" for prompt in PROMPTS[:SEQUENTIAL_PROMPTS]]
+        few, sequential_seconds = asyncio.run(_curate(urls, others, 1, one_by_one=True))
+    return Measured(
+        bottleneck,
+        report.images / seconds,
+        _least_seconds(report, bottleneck) / seconds,
+        _least_seconds(few, bottleneck) / sequential_seconds,
+    )
+
+
+async def _curate(
+    urls: Mapping[str, str], prompts: list[str], most: int, *, one_by_one: bool = False
+) -> tuple[JobReport, float]:
+    """Curate `prompts`, as a shard or each by itself; returns the report and the seconds it took."""
+    limits = {stage: Limit(stage, most, patience_seconds=60) for stage in STAGES}
+    spec = SPEC.model_copy(update={"images_per_prompt": 1}) if one_by_one else SPEC
+    parts = [[prompt] for prompt in prompts] if one_by_one else [prompts]
+    async with StageClient(urls) as client:
+        curation = await prepare(spec, client, limits)
+        began = time.perf_counter()
+        for part in parts:
+            await curate(curation, ShardPrompts(part, 0, [0] * len(part)))
+        return curation.report, time.perf_counter() - began
+
+
+def _least_seconds(report: JobReport, bottleneck: str) -> float:
+    return report.stages[bottleneck].done * SLOW.latency_seconds / SLOW.capacity
+
+
+@contextmanager
+def served(stages: Mapping[str, Stage]) -> Iterator[dict[str, str]]:
+    """Every stage's stub in a process of its own; yields their addresses."""
+    ports = _free_ports(len(STAGES))
+    with tempfile.TemporaryDirectory() as store:
+        processes = []
+        for stage, port in zip(STAGES, ports, strict=True):
+            made = stages[stage]
+            values = json.dumps({stage: [made.latency_seconds, made.capacity, made.waiting]})
+            command = [sys.executable, "-m", "bench.stub_services", "--store", store]
+            processes.append(subprocess.Popen([*command, "--port", str(port), "--stages", values]))
+        try:
+            for port in ports:
+                _wait_for(port)
+            yield {stage: f"http://127.0.0.1:{port}" for stage, port in zip(STAGES, ports, strict=True)}
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait(timeout=20)
+
+
+def _free_ports(count: int) -> list[int]:
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(listener.getsockname()[1]) for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(600):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError(f"no stub service answers on port {port}")
+
+
+if __name__ == "__main__":
+    main()
