@@ -1,56 +1,23 @@
 """A gateway as a real server, with a Redis, a store and no worker: tests write the shards themselves."""
 
-import asyncio
-import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import httpx2
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from gateway.app import create_app
+from gateway.job_state import JobReader
 from gateway.settings import Settings
 from retouche.store import ObjectStore
-
-T = TypeVar("T")
-
-NOTHING_LISTENS = "http://127.0.0.1:1"
+from tests.gateway.server import NOTHING_LISTENS, serve
 
 
-class Server(uvicorn.Server):
-    """An application served on a free port from a thread of its own."""
-
-    def __init__(self, app: FastAPI) -> None:
-        super().__init__(
-            uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1, lifespan="on")
-        )
-
-    @contextmanager
-    def running(self) -> Iterator[str]:
-        """The address, once it answers."""
-        thread = threading.Thread(target=self.run)
-        thread.start()
-        try:
-            while not self.started and thread.is_alive():
-                threading.Event().wait(0.01)
-            yield f"http://127.0.0.1:{self.servers[0].sockets[0].getsockname()[1]}"
-        finally:
-            self.should_exit = True
-            thread.join(timeout=10)
-
-
-Serve = Callable[..., AbstractContextManager[httpx2.Client]]
-
-
-@pytest.fixture
-def settings(store: ObjectStore, redis_url: str) -> Settings:
+def settings_for(store: str, redis_url: str) -> Settings:
     """A gateway's settings; no service is up."""
     return Settings(
-        store=store.url,
+        store=store,
         redis_url=redis_url,
         generation_url=NOTHING_LISTENS,
         critique_url=NOTHING_LISTENS,
@@ -61,37 +28,37 @@ def settings(store: ObjectStore, redis_url: str) -> Settings:
     )
 
 
-@contextmanager
-def serve(app: FastAPI) -> Iterator[httpx2.Client]:
-    """A client of the application, served and ready."""
-    with Server(app).running() as url, httpx2.Client(base_url=url, trust_env=False, timeout=20) as client:
-        while client.get("/readyz").status_code == 503:
-            threading.Event().wait(0.01)
-        yield client
-
-
 @pytest.fixture
-def app(settings: Settings) -> FastAPI:
-    return create_app(settings)
+def settings(store: ObjectStore, redis_url: str) -> Settings:
+    return settings_for(store.url, redis_url)
 
 
-@pytest.fixture
-def gateway(app: FastAPI) -> Iterator[httpx2.Client]:
-    """A client of a running gateway."""
+@pytest.fixture(scope="session")
+def served(
+    redis_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[FastAPI, httpx2.Client]]:
+    """One gateway for all tests; take `gateway`, which has a store and a Redis that are empty."""
+    app = create_app(settings_for(str(tmp_path_factory.mktemp("gateway")), redis_server))
     with serve(app) as client:
-        yield client
+        yield app, client
+
+
+@pytest.fixture
+def app(served: tuple[FastAPI, httpx2.Client], store: ObjectStore, redis_url: str) -> FastAPI:
+    app, _ = served
+    assert redis_url == app.state.settings.redis_url
+    app.state.store, app.state.reader = store, JobReader(store, app.state.redis)
+    return app
+
+
+@pytest.fixture
+def gateway(served: tuple[FastAPI, httpx2.Client], app: FastAPI) -> httpx2.Client:
+    """A client of a running gateway."""
+    assert served[0] is app
+    return served[1]
 
 
 @pytest.fixture
 def folder(store: ObjectStore) -> Path:
     """Where the store keeps its objects."""
     return Path(store.url)
-
-
-def wait(awaitable: Awaitable[T]) -> T:
-    """One call of the store from a test without an event loop."""
-
-    async def waiting() -> T:
-        return await awaitable
-
-    return asyncio.run(waiting())
