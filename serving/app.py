@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 
 from retouche import __version__
 from retouche.contract.services import Health, Readiness
@@ -16,7 +17,7 @@ from serving import problems
 from serving.metrics import Metrics, RequestTimer
 
 MAX_BODY_BYTES = 64_000_000
-_CLIENT_POLL_SECONDS = 0.5
+_CLIENT_GONE = 499  # nobody reads this answer; the metrics count it
 
 AnswerT = TypeVar("AnswerT")
 
@@ -63,14 +64,21 @@ def require_ready(request: Request) -> Readiness:
 
 async def while_connected(request: Request, answer: Awaitable[AnswerT]) -> AnswerT:
     """Wait for `answer`, but give it up when the client has gone: nobody would read it."""
-    task = asyncio.ensure_future(answer)
+    task, gone = asyncio.ensure_future(answer), asyncio.ensure_future(_disconnected(request))
     try:
-        while not (await asyncio.wait({task}, timeout=_CLIENT_POLL_SECONDS))[0]:
-            if await request.is_disconnected():
-                raise asyncio.CancelledError("the client has gone")
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise HTTPException(_CLIENT_GONE, "the client has gone")
         return task.result()
     finally:
         task.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    """Until the client has gone; the request's body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
 
 
 def _lifespan(load: Load) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -87,12 +95,14 @@ def _lifespan(load: Load) -> Callable[[FastAPI], AbstractAsyncContextManager[Non
 
 
 async def _load(app: FastAPI, load: Load) -> Callable[[], Awaitable[None]] | None:
-    try:
-        app.state.readiness, shutdown = await load(app)
-    except Exception as error:  # noqa: BLE001 - whatever stops the models from loading is told at /readyz
-        _log.error("the models could not be loaded", exc_info=error)
-        app.state.readiness = Unavailable(f"the models could not be loaded: {error}", retry_after_seconds=60)
+    (outcome,) = await asyncio.gather(load(app), return_exceptions=True)
+    if isinstance(outcome, BaseException):
+        _log.error("the models could not be loaded", exc_info=outcome)
+        app.state.readiness = Unavailable(
+            f"the models could not be loaded: {outcome}", retry_after_seconds=60
+        )
         return None
+    app.state.readiness, shutdown = outcome
     return shutdown
 
 

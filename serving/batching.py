@@ -1,13 +1,13 @@
 """Micro-batching: concurrent requests become one model call where their parameters allow it.
 
-Work-conserving: while the model is busy items gather; the moment it is free it takes what is there. An item
-whose caller has gone is never run. One bad item fails alone.
+While the model is busy items gather; the moment it is free it takes what is there. Only after a call for
+several callers does it wait, for milliseconds, since they are likely to come back together. An item whose
+caller has gone is never run. One bad item fails alone.
 """
 
 import asyncio
 import logging
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,9 +22,10 @@ ResponseT = TypeVar("ResponseT")
 _log = logging.getLogger("retouche.serving")
 
 
-@dataclass
+@dataclass(eq=False)
 class _Item(Generic[RequestT, ResponseT]):
     request: RequestT
+    key: Hashable
     answer: "asyncio.Future[ResponseT]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -44,7 +45,7 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         max_batch: int,
         max_waiting: int,
         metrics: Metrics,
-        gather_seconds: float = 0.003,
+        gather_seconds: float = 0.01,
     ) -> None:
         self._model = model
         self._key = key
@@ -52,9 +53,10 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         self._max_waiting = max_waiting
         self._metrics = metrics
         self._gather_seconds = gather_seconds
-        self._groups: OrderedDict[Hashable, deque[_Item[RequestT, ResponseT]]] = OrderedDict()
-        self._waiting = 0
+        self._waiting: list[_Item[RequestT, ResponseT]] = []
+        self._expected = 1
         self._arrived = asyncio.Event()
+        self._stopping = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._runner: asyncio.Task[None] | None = None
         self._seconds_per_item = 0.1
@@ -63,98 +65,109 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         self._runner = asyncio.create_task(self._run(), name="micro-batcher")
 
     async def stop(self) -> None:
-        """Finish the call at work; what still waits is answered Unavailable."""
+        """Take nothing more, answer everything that waits, and end the thread."""
+        self._stopping = True
+        self._arrived.set()
         if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.gather(self._runner, return_exceptions=True)
-        for group in self._groups.values():
-            for item in group:
-                if not item.answer.done():
-                    item.answer.set_exception(Unavailable("this service is shutting down; retry elsewhere"))
-        self._thread.shutdown(wait=True)
+            await self._runner
+        self._thread.shutdown()
 
     async def __call__(self, request: RequestT) -> ResponseT:
         """The model's answer to one request.
 
         Raises:
             Overloaded: too many items wait already.
+            Unavailable: the service is shutting down.
             RetoucheError: what the model made of this very item; ModelFailure for anything unexpected.
         """
-        if self._waiting >= self._max_waiting:
-            wait = max(0.5, self._waiting * self._seconds_per_item)
-            raise Overloaded(
-                f"{self._waiting} items wait for this model, its limit; retry in {wait:.1f} s",
-                retry_after_seconds=wait,
-            )
-        item: _Item[RequestT, ResponseT] = _Item(request)
-        self._groups.setdefault(self._key(request), deque()).append(item)
-        self._count(1)
+        self._admit()
+        item: _Item[RequestT, ResponseT] = _Item(request, self._key(request))
+        self._waiting.append(item)
         self._arrived.set()
+        self._metrics.waiting.inc()
         try:
             return await item.answer
         finally:
-            item.answer.cancel()  # nobody waits any more: if it has not been run, it never will be
+            self._forget(item)
 
-    def _count(self, change: int) -> None:
-        self._waiting += change
-        self._metrics.waiting.set(self._waiting)
+    def _admit(self) -> None:
+        if self._stopping:
+            raise Unavailable("this service is shutting down; retry elsewhere", retry_after_seconds=1)
+        if len(self._waiting) >= self._max_waiting:
+            wait = max(0.5, len(self._waiting) * self._seconds_per_item)
+            raise Overloaded(
+                f"{len(self._waiting)} items wait for this model, its limit; retry in {wait:.1f} s",
+                retry_after_seconds=wait,
+            )
+
+    def _forget(self, item: _Item[RequestT, ResponseT]) -> None:
+        """Nobody waits for the item any more: if it has not been run, it never will be."""
+        if item.answer.cancelled() and item in self._waiting:
+            self._waiting.remove(item)
+            self._metrics.waiting.dec()
+            self._metrics.abandoned.inc()
 
     async def _run(self) -> None:
         while True:
-            if not self._groups:
+            while not self._waiting:
+                if self._stopping:
+                    return
                 self._arrived.clear()
                 await self._arrived.wait()
-                await asyncio.sleep(self._gather_seconds)  # let those that arrive together go together
+            await self._gather()
             if batch := self._take():
                 await self._answer(batch)
 
+    async def _gather(self) -> None:
+        """Give the callers of the call before, answered together, a moment to come back together."""
+        try:
+            async with asyncio.timeout(self._gather_seconds):
+                while len(self._waiting) < self._expected and not self._stopping:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        except TimeoutError:
+            return
+
     def _take(self) -> list[_Item[RequestT, ResponseT]]:
-        """Up to `max_batch` items of the group that has waited longest, those without a caller dropped."""
-        if not self._groups:
-            return []
-        key, group = next(iter(self._groups.items()))
-        batch: list[_Item[RequestT, ResponseT]] = []
-        while group and len(batch) < self._max_batch:
-            item = group.popleft()
-            self._count(-1)
-            if item.answer.done():
-                self._metrics.abandoned.inc()
-            else:
-                batch.append(item)
-        if group:
-            self._groups.move_to_end(key)
-        else:
-            del self._groups[key]
+        """The item that has waited longest, and up to `max_batch` - 1 others that can go with it."""
+        first = self._waiting[:1]
+        batch = [item for item in self._waiting if item.key == first[0].key][: self._max_batch]
+        taken = set(map(id, batch))
+        self._waiting = [item for item in self._waiting if id(item) not in taken]
+        self._metrics.waiting.dec(len(batch))
+        self._expected = len(batch)
         return batch
 
     async def _answer(self, batch: list[_Item[RequestT, ResponseT]]) -> None:
-        outcomes = await self._call([item.request for item in batch])
-        for item, outcome in zip(batch, outcomes, strict=True):
-            if item.answer.done():
-                continue
-            if isinstance(outcome, RetoucheError):
-                item.answer.set_exception(outcome)
-            else:
-                item.answer.set_result(outcome)
+        """Run the model for the batch; where that fails, for each item again by itself."""
+        call = asyncio.get_running_loop().run_in_executor(self._thread, self._call, batch)
+        await asyncio.wait({call})
+        error = call.exception()
+        if error is None:
+            for item, response in zip(batch, call.result(), strict=True):
+                if not item.answer.done():
+                    item.answer.set_result(response)
+        elif len(batch) > 1:
+            for item in batch:
+                if not item.answer.done():
+                    await self._answer([item])
+        elif not batch[0].answer.done():
+            batch[0].answer.set_exception(_failure(error))
 
-    async def _call(self, requests: list[RequestT]) -> list[ResponseT | RetoucheError]:
-        """The model's answers; where a batch fails, each item again by itself."""
+    def _call(self, batch: list[_Item[RequestT, ResponseT]]) -> Sequence[ResponseT]:
         began = time.perf_counter()
-        try:
-            answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._model, requests)
-        except RetoucheError as error:
-            failure: RetoucheError = error
-        except Exception as error:  # noqa: BLE001 - a model may raise anything; its caller gets a problem
-            _log.error("the model failed on a batch of %d", len(requests), exc_info=error)
-            failure = ModelFailure(f"the model failed: {type(error).__name__}: {error}")
-        else:
-            self._measure(len(requests), time.perf_counter() - began)
-            return list(answers)
-        if len(requests) == 1:
-            return [failure]
-        return [outcome for request in requests for outcome in await self._call([request])]
-
-    def _measure(self, size: int, seconds: float) -> None:
-        self._metrics.batch_size.observe(size)
+        responses = self._model([item.request for item in batch])
+        if len(responses) != len(batch):
+            raise ModelFailure(f"the model gave {len(responses)} answers to {len(batch)} requests")
+        seconds = time.perf_counter() - began
+        self._metrics.batch_size.observe(len(batch))
         self._metrics.model_seconds.inc(seconds)
-        self._seconds_per_item += 0.2 * (seconds / size - self._seconds_per_item)
+        self._seconds_per_item += 0.2 * (seconds / len(batch) - self._seconds_per_item)
+        return responses
+
+
+def _failure(error: BaseException) -> RetoucheError:
+    if isinstance(error, RetoucheError):
+        return error
+    _log.error("the model failed", exc_info=error)
+    return ModelFailure(f"the model failed on this request ({type(error).__name__}); the log has more")

@@ -18,7 +18,7 @@ async def referenced(store: ObjectStore, image: ImageInput) -> ImageRef:
 
 async def load_image(store: ObjectStore, reference: ImageRef) -> Image.Image:
     """The RGB image behind a reference; ImageNotFound if the store has none."""
-    return decode(await store.get_image(reference))
+    return await asyncio.to_thread(decode, await store.get_image(reference))
 
 
 async def store_image(store: ObjectStore, image: Image.Image) -> ImageRef:

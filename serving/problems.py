@@ -53,6 +53,9 @@ async def _ours(_: Request, error: Exception) -> Response:
 
 async def _payload(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if any(entry["type"] == "json_invalid" for entry in error.errors()):
+        reason = error.errors()[0].get("ctx", {}).get("error", "")
+        return answer(BadRequest(f"the body is not JSON: {reason}"))
     fields = [
         FieldProblem(field=".".join(str(part) for part in entry["loc"][1:]) or "body", problem=_said(entry))
         for entry in error.errors()[:20]
@@ -70,6 +73,8 @@ def _said(entry: dict[str, object]) -> str:
 
 async def _framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, RetoucheError):  # raised while FastAPI read the body
+        return answer(error.__cause__)
     if error.status_code == 404:
         return answer(NotFound(f"there is no {request.url.path} here; /docs lists what there is"))
     problem = BadRequest(f"{request.method} {request.url.path}: {error.detail}").problem()

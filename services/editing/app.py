@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from retouche.contract.services import Readiness
 from retouche.contract.stages import EditRequest, EditResponse
 from retouche.store import ObjectStore
+from services.diffusion import in_full_batches
 from services.editing import model
 from services.editing.editor import Edit, batch_key
 from services.editing.settings import Settings
@@ -30,7 +31,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _load(settings: Settings, app: FastAPI) -> Loaded:
     profile = load_profile(settings.profile).editing
     batcher = MicroBatcher(
-        await asyncio.to_thread(model.load, profile),
+        in_full_batches(await asyncio.to_thread(model.load, profile), profile.max_batch),
         key=batch_key,
         max_batch=profile.max_batch,
         max_waiting=settings.max_waiting,

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from retouche.contract.services import Readiness
 from retouche.contract.stages import GenerateRequest, GenerateResponse
 from retouche.store import ObjectStore
+from services.diffusion import in_full_batches
 from services.generation import model
 from services.generation.settings import Settings
 from serving.app import Loaded, require_ready, while_connected
@@ -30,7 +31,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     profile = load_profile(settings.profile).generation
     pipeline = await asyncio.to_thread(model.load, profile)
     batcher = MicroBatcher(
-        partial(model.generate, pipeline),
+        in_full_batches(partial(model.generate, pipeline), profile.max_batch),
         key=model.batch_key,
         max_batch=profile.max_batch,
         max_waiting=settings.max_waiting,

@@ -1,0 +1,57 @@
+"""The editing service: one instruction on one image, the same whatever else is edited at the time."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+from PIL import Image
+
+from services.editing.app import create_app
+from services.editing.settings import Settings
+from tests.live import live
+from tests.services.pictures import data_uri, until_ready
+from tests.services.untrained import untrained_profile
+
+RECOLOR = {"action": "recolor", "target": "the circle", "text": "make the circle red"}
+REQUEST = {
+    "prompt": "a red circle on a gray background",
+    "image": data_uri(Image.new("RGB", (64, 64), "gray")),
+    "instruction": RECOLOR,
+}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    profile = untrained_profile(tmp_path_factory.mktemp("models"))
+    settings = Settings(profile=profile, store=str(tmp_path_factory.mktemp("store")))
+    with live(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=60) as client:
+        until_ready(client)
+        yield client
+
+
+def edit(service: httpx2.Client, seed: int, strength: float = 0.8) -> str:
+    # `strength` means nothing to this editor; another value only makes it another request to the memo.
+    answer = service.post("/v1/edit", json={**REQUEST, "seed": seed, "strength": strength})
+    assert answer.is_success, answer.text
+    return str(answer.json()["image"])
+
+
+def test_a_seed_gives_the_same_bytes_in_any_batch(service: httpx2.Client) -> None:
+    alone = edit(service, 0)
+    with ThreadPoolExecutor(8) as callers:
+        together = list(callers.map(lambda seed: edit(service, seed, strength=0.7), range(8)))
+    assert together[0] == alone
+    assert len(set(together)) == 8
+
+
+def test_an_image_that_is_not_stored_is_said_so(service: httpx2.Client) -> None:
+    answer = service.post("/v1/edit", json={**REQUEST, "image": "sha256:" + "0" * 64, "seed": 0})
+    assert answer.status_code == 404
+    assert answer.json()["type"] == "urn:retouche:image-not-found"
+
+
+def test_what_is_not_an_image_is_a_bad_image(service: httpx2.Client) -> None:
+    answer = service.post("/v1/edit", json={**REQUEST, "image": "data:image/png;base64,AAAA", "seed": 0})
+    assert answer.status_code == 400
+    assert answer.json()["type"] == "urn:retouche:bad-image"

@@ -1,0 +1,133 @@
+"""Micro-batching: who shares a call, who is dropped, who is refused, who fails alone."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+
+from retouche.errors import BadImage, ModelFailure, Overloaded, Unavailable
+from serving.batching import MicroBatcher
+from serving.metrics import Metrics
+
+
+class Doubler:
+    """A model that doubles numbers, remembers its batches, and can be held at work."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.free = threading.Event()
+        self.at_work = threading.Event()
+        self.free.set()
+
+    def __call__(self, numbers: Sequence[int]) -> list[int]:
+        self.batches.append(list(numbers))
+        self.at_work.set()
+        self.free.wait(10)
+        if 13 in numbers:
+            raise BadImage("13 is no picture")
+        if 14 in numbers:
+            raise ZeroDivisionError("14 breaks the model")
+        return [2 * number for number in numbers]
+
+
+def run(
+    use: Callable[[MicroBatcher[int, int], Doubler], Awaitable[None]],
+    max_batch: int = 8,
+    max_waiting: int = 64,
+) -> Doubler:
+    model = Doubler()
+
+    async def main() -> None:
+        batcher = MicroBatcher(
+            model, key=lambda n: n >= 100, max_batch=max_batch, max_waiting=max_waiting, metrics=Metrics()
+        )
+        await batcher.start()
+        await use(batcher, model)
+        await batcher.stop()
+
+    asyncio.run(main())
+    return model
+
+
+async def while_busy(
+    batcher: MicroBatcher[int, int], model: Doubler, numbers: Sequence[int]
+) -> list["asyncio.Task[int]"]:
+    """Ask for 0, and for `numbers` while the model is still at work on it."""
+    model.free.clear()
+    tasks = [asyncio.create_task(batcher(0))]
+    await asyncio.to_thread(model.at_work.wait, 10)
+    tasks += [asyncio.create_task(batcher(number)) for number in numbers]
+    await asyncio.sleep(0.01)
+    return tasks
+
+
+def test_what_gathers_while_the_model_is_busy_goes_together() -> None:
+    async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
+        tasks = await while_busy(batcher, model, [1, 2, 3])
+        model.free.set()
+        assert await asyncio.gather(*tasks) == [0, 2, 4, 6]
+
+    assert run(use).batches == [[0], [1, 2, 3]]
+
+
+def test_only_equal_keys_share_a_call_and_none_is_larger_than_allowed() -> None:
+    async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
+        tasks = await while_busy(batcher, model, [1, 100, 2, 3, 101])
+        model.free.set()
+        await asyncio.gather(*tasks)
+
+    assert run(use, max_batch=2).batches == [[0], [1, 2], [100, 101], [3]]
+
+
+def test_an_item_whose_caller_has_gone_is_never_run() -> None:
+    async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
+        tasks = await while_busy(batcher, model, [1, 2])
+        tasks[1].cancel()
+        await asyncio.sleep(0)
+        model.free.set()
+        assert await tasks[2] == 4
+
+    assert run(use).batches == [[0], [2]]
+
+
+def test_one_bad_item_fails_alone() -> None:
+    async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
+        tasks = await while_busy(batcher, model, [1, 13, 14, 2])
+        model.free.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert answers[1] == 2
+        assert isinstance(answers[2], BadImage)
+        assert isinstance(answers[3], ModelFailure)
+        assert answers[4] == 4
+
+    run(use)
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
+        tasks = await while_busy(batcher, model, [1, 2])
+        with pytest.raises(Overloaded) as refused:
+            await batcher(3)
+        assert refused.value.retry_after_seconds
+        tasks[1].cancel()
+        await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(batcher(4)))  # the place of the one who left
+        model.free.set()
+        assert await tasks[-1] == 8
+
+    run(use, max_waiting=2)
+
+
+def test_stopping_answers_what_waits_and_takes_nothing_more() -> None:
+    async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
+        tasks = await while_busy(batcher, model, [1])
+        stopping = asyncio.create_task(batcher.stop())
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable):
+            await batcher(2)
+        model.free.set()
+        await stopping
+        assert await asyncio.gather(*tasks) == [0, 2]
+
+    run(use)
