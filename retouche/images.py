@@ -5,7 +5,7 @@ import binascii
 import io
 from typing import Literal
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from retouche.errors import BadImage, PayloadTooLarge
 
@@ -35,6 +35,8 @@ def decode(data: bytes) -> Image.Image:
         return _flattened(image)
     except Image.DecompressionBombError as error:
         raise BadImage(f"the image is too large to decode: {error}") from None
+    except UnidentifiedImageError:
+        raise BadImage("not a PNG, JPEG or WebP image; send one in these formats") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         what = "not a PNG, JPEG or WebP image, or a damaged one"
         raise BadImage(f"{what} ({error}); send a whole image in one of these formats") from None

@@ -77,6 +77,7 @@ def test_what_is_no_small_whole_image_is_refused(
     assert answer.headers["content-type"] == "application/problem+json"
     assert (answer.status_code, answer.json()["type"]) == (status, f"urn:retouche:{code}")
     assert re.search(says, answer.json()["detail"])
+    assert "object at 0x" not in answer.json()["detail"]
 
 
 def test_a_reference_that_is_not_in_the_store_says_what_to_do(gateway: httpx2.Client) -> None:
