@@ -34,6 +34,7 @@ class ShardWorker(Worker):
 def main() -> None:
     """Work until told to stop; a shard under way is finished first."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # or it tells of every call
     settings = Settings()
     with Redis.from_url(settings.redis_url) as connection:
         worker = ShardWorker(

@@ -1,0 +1,191 @@
+"""Shards through a real Redis and real worker processes: they run, are killed, are cancelled, are refused."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import pytest
+from redis import Redis
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+
+from bench.stub_services import Stage, create_app
+from retouche.contract.jobs import SHARD_PROMPTS, CurationSpec, JobRecord
+from retouche.contract.stages import STAGES
+from retouche.coordination import SHARDS_STREAM
+from retouche.pairs import read_pairs, read_report, read_traces
+from retouche.queue import curate_queue, fill_window
+from retouche.store import ObjectStore, digest, job_path, prompt_set_path, shard_path
+from tests.live import live
+
+SHARDS = 3
+PROMPTS = [f"a square, number {index}" for index in range((SHARDS - 1) * SHARD_PROMPTS + 4)]
+
+
+def submitted(store: ObjectStore, redis_url: str, shards: int = SHARDS) -> str:
+    """A job of `shards` shards, as the gateway submits it; returns its id."""
+    prompts = PROMPTS[: (shards - 1) * SHARD_PROMPTS + 4]
+    lines = "".join(json.dumps(prompt) + "\n" for prompt in prompts).encode()
+    spec = CurationSpec(prompt_set=digest(lines), instructions_per_image=1)
+    record = JobRecord(
+        spec=spec, created_at=datetime.now(UTC), prompt_set=digest(lines), prompts=len(prompts), shards=shards
+    )
+
+    async def write() -> None:
+        await store.put(prompt_set_path(digest(lines)), lines)
+        await store.put(job_path(spec.job_id, "spec.json"), record.model_dump_json().encode())
+
+    asyncio.run(write())
+    with Redis.from_url(redis_url) as connection:
+        fill_window(curate_queue(connection), spec.job_id, range(shards))
+    return spec.job_id
+
+
+@contextmanager
+def worker(store: ObjectStore, redis_url: str, services: str, **environment: str) -> Iterator[int]:
+    """`python -m worker` in a process group of its own; yields its process id."""
+    addresses = {f"RETOUCHE_{stage.upper()}_URL": services for stage in STAGES}
+    settings = {"RETOUCHE_STORE": store.url, "RETOUCHE_REDIS_URL": redis_url, **addresses, **environment}
+    command = [sys.executable, "-m", "worker"]
+    process = subprocess.Popen(command, env=os.environ | settings, start_new_session=True)
+    try:
+        yield process.pid
+    finally:
+        kill_all(process.pid)
+        process.wait(timeout=10)
+
+
+def kill_all(pid: int) -> None:
+    """kill -9 of a worker and its work-horse, which is in a session of its own."""
+    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+    for each in (pid, *map(int, children)):
+        try:
+            os.kill(each, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def work_horse(pid: int) -> int | None:
+    """The process id of the worker's work-horse, while it has one."""
+    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+    return int(children[0]) if children else None
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Wait for it, a minute at most."""
+    for _ in range(600):
+        if happened():
+            return
+        time.sleep(0.1)
+    raise TimeoutError("it did not happen within a minute")
+
+
+def there(store: ObjectStore, job_id: str, kind: str, shard: int) -> bool:
+    return asyncio.run(store.exists(shard_path(job_id, kind, shard)))
+
+
+def pair_ids(store: ObjectStore, job_id: str, shards: int) -> list[str]:
+    """The identifiers of all pairs of the job, once every shard is committed."""
+    until(lambda: all(there(store, job_id, "shards", shard) for shard in range(shards)))
+    parquet = [asyncio.run(store.get(shard_path(job_id, "shards", shard))) for shard in range(shards)]
+    return [pair.id for shard in parquet for pair in read_pairs(shard)]
+
+
+def expire_heartbeats(redis_url: str, job_id: str) -> None:
+    """Let the minutes pass after which RQ takes a shard from a worker that is gone."""
+    with Redis.from_url(redis_url) as connection:
+        for key in connection.keys("rq:wip:*"):
+            for member in connection.zrange(key, 0, -1):
+                if member.decode().startswith(job_id):
+                    connection.zadd(key, {member: 1})
+
+
+def test_a_job_of_three_shards(store: ObjectStore, redis_url: str, services: str) -> None:
+    job_id = submitted(store, redis_url)
+    with worker(store, redis_url, services):
+        ids = pair_ids(store, job_id, SHARDS)
+    last = asyncio.run(store.get(shard_path(job_id, "shards", SHARDS - 1)))
+    traces = asyncio.run(store.get(shard_path(job_id, "traces", SHARDS - 1)))
+    assert len(set(ids)) == len(PROMPTS)
+    assert (read_report(last).prompts, read_report(last).pairs) == (4, 4)
+    assert [trace.prompt_index for trace in read_traces(traces)] == [128, 129, 130, 131]
+    with Redis.from_url(redis_url) as connection:
+        assert connection.xlen(SHARDS_STREAM) == SHARDS
+
+
+@pytest.mark.parametrize("killed", ["worker and work-horse", "work-horse"])
+def test_killed_in_the_middle_of_a_shard(store: ObjectStore, redis_url: str, killed: str) -> None:
+    app = create_app(store, {"editing": Stage(0.02, 1)})
+    with live(app) as services:
+        job_id = submitted(store, redis_url, shards=1)
+        with worker(store, redis_url, services) as pid:
+            until(lambda: app.state.stub.calls["editing"] >= 2)
+            assert not there(store, job_id, "shards", 0)
+            horse = work_horse(pid)
+            assert horse is not None
+            if killed == "work-horse":
+                os.kill(horse, signal.SIGKILL)
+                after_kill = pair_ids(store, job_id, 1)
+            else:
+                kill_all(pid)
+        if killed != "work-horse":
+            expire_heartbeats(redis_url, job_id)
+            with worker(store, redis_url, services):
+                after_kill = pair_ids(store, job_id, 1)
+        report = read_report(asyncio.run(store.get(shard_path(job_id, "shards", 0))))
+        assert report.stages["generation"].remembered == 4, "nothing that was finished was made again"
+    assert after_kill == undisturbed(ObjectStore(f"{store.url}-undisturbed"), redis_url)
+
+
+def undisturbed(store: ObjectStore, redis_url: str) -> list[str]:
+    """The same job where nothing is killed and nothing remembered."""
+    with Redis.from_url(redis_url) as connection:
+        connection.flushall()
+    with live(create_app(store)) as services:
+        job_id = submitted(store, redis_url, shards=1)
+        with worker(store, redis_url, services):
+            return pair_ids(store, job_id, 1)
+
+
+def test_a_cancelled_shard_stops(store: ObjectStore, redis_url: str) -> None:
+    app = create_app(store, {"editing": Stage(3600, 1)})
+    with live(app) as services:
+        job_id = submitted(store, redis_url, shards=1)
+        with worker(store, redis_url, services) as pid:
+            until(lambda: app.state.stub.calls["editing"] >= 1)
+            asyncio.run(store.put(job_path(job_id, "cancelled"), b""))
+            until(lambda: work_horse(pid) is None)
+    assert not there(store, job_id, "shards", 0)
+    assert not there(store, job_id, "failed", 0)
+
+
+def test_a_service_that_is_down_fails_the_shard_with_the_reason(
+    store: ObjectStore, redis_url: str, unused_url: str
+) -> None:
+    job_id = submitted(store, redis_url, shards=1)
+    with worker(store, redis_url, unused_url, RETOUCHE_PATIENCE_SECONDS="0.2"):
+        until(lambda: there(store, job_id, "failed", 0))
+    failure = json.loads(asyncio.run(store.get(shard_path(job_id, "failed", 0))))
+    assert failure["shard"] == 0
+    assert "the reward service has given no answer" in failure["error"]
+
+
+def test_a_function_that_is_no_shard_is_refused(
+    store: ObjectStore, redis_url: str, services: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("refused") / "made"
+    with Redis.from_url(redis_url) as connection:
+        task = curate_queue(connection).enqueue_call("os.mkdir", args=(str(folder),))
+        with worker(store, redis_url, services):
+            job_id = submitted(store, redis_url, shards=1)
+            assert pair_ids(store, job_id, 1), "the worker goes on with what is allowed"
+        assert not folder.exists()
+        status = Job.fetch(task.id, connection, serializer=JSONSerializer).get_status()
+        assert status in (JobStatus.CANCELED, JobStatus.FAILED)
