@@ -15,7 +15,7 @@ from retouche.client import Retouche
 from retouche.contact_sheet import write_sheet
 from retouche.contract.jobs import CurationSpec, ImageTrace, Job, PreferencePair
 from retouche.images import decode
-from retouche.local import running
+from retouche.local.system import running
 from shapes.check import Report, check
 from shapes.prompts import held_out_prompts
 from shapes.render import Pixels

@@ -1,0 +1,21 @@
+"""The entry point: one file a command group."""
+
+import typer
+
+from retouche.cli import curate, doctor, jobs, pairs, up
+
+app = typer.Typer(
+    name="retouche",
+    help="Curate image preference pairs by critique and correction.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("up")(up.up)
+app.command("curate")(curate.curate)
+app.command("recover")(jobs.recover)
+app.command("doctor")(doctor.doctor)
+app.add_typer(jobs.app, name="jobs", help="Inspect, follow, cancel and retry curation jobs.")
+app.add_typer(pairs.app, name="pairs", help="Look at what came out, and take it away.")
+
+if __name__ == "__main__":
+    app()

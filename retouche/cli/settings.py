@@ -1,0 +1,14 @@
+"""What the command line reads from the environment."""
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from retouche.client.gateway import DEFAULT_URL
+
+
+class Settings(BaseSettings):
+    """Where the gateway is, and the key it wants."""
+
+    model_config = SettingsConfigDict(env_prefix="RETOUCHE_", extra="ignore")
+
+    url: str = DEFAULT_URL
+    api_key: str | None = None

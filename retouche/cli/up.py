@@ -1,0 +1,43 @@
+"""`retouche up`: everything on this machine."""
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from retouche.cli.terminal import console, errors
+from retouche.local.system import FIRST_PORT, default_ports, running
+
+_LOOK_SECONDS = 1.0
+
+
+def up(
+    data: Annotated[Path, typer.Option(help="Store, logs and Redis's files.")] = Path(".retouche"),
+    profile: Annotated[str, typer.Option(help="Name in deploy/profiles, or a YAML file.")] = "shapes",
+    workers: Annotated[int, typer.Option(min=1, max=64)] = 1,
+    port: Annotated[int, typer.Option(help="The gateway's; the next six are used too.")] = FIRST_PORT,
+) -> None:
+    """Start a Redis, the services, workers and the gateway on this machine; stop them with Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    ports = [port - FIRST_PORT + default for default in default_ports()]
+    with errors():
+        try:
+            with running(data, profile, workers, ports, _tell) as system:
+                console.print(f"[bold green]ready[/bold green]  {system.url}  (docs at {system.url}/docs)")
+                console.print(f"logs in {data / 'logs'}; stop with Ctrl-C", style="dim")
+                while True:
+                    time.sleep(_LOOK_SECONDS)
+                    system.revive(_tell)
+        except KeyboardInterrupt:
+            console.print("stopped; what was finished is kept, and goes on with the next `retouche up`")
+
+
+def _tell(name: str, what: str) -> None:
+    console.print(f"{name:<12} {what}", style="dim" if what == "starting" else None)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

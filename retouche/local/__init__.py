@@ -1,0 +1,1 @@
+"""The whole system on one machine: what `retouche up` starts, watches and stops."""

