@@ -1,6 +1,7 @@
 """Diffusion models with random weights, in ordinary folders: enough for what does not depend on training."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -17,18 +18,20 @@ def untrained_profile(folder: Path) -> str:
     """Write a base model, an editor and a profile that names them; returns the profile's path."""
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
-    base = assemble(build(), build_text_encoder(tokenizer), tokenizer, build_unet())
+    base: Any = assemble(build(), build_text_encoder(tokenizer), tokenizer, build_unet())
     base.save_pretrained(folder / "base")
-    StableDiffusionInstructPix2PixPipeline(
+    unet: Any = build_unet(in_channels=2 * LATENT_CHANNELS)
+    editor: Any = StableDiffusionInstructPix2PixPipeline(
         vae=base.vae,
         text_encoder=base.text_encoder,
         tokenizer=tokenizer,
-        unet=build_unet(in_channels=2 * LATENT_CHANNELS).eval(),
+        unet=unet.eval(),
         scheduler=build_scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
-    ).save_pretrained(folder / "editor")
+    )
+    editor.save_pretrained(folder / "editor")
     absent = {"model": "absent"}
     profile = {
         "generation": {"model": str(folder / "base"), "width": 64, "height": 64, **_DIFFUSION},

@@ -1,0 +1,83 @@
+"""The reward service: scores of images under a prompt, by each model of the profile."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from retouche.contract.stages import RewardResponse
+from services.reward.app import create_app
+from services.reward.settings import Settings
+from shapes.train.rewards import CONTRASTIVE, PREFERENCE, build, save
+from shapes.train.text import build_tokenizer
+from tests.live import live
+from tests.services.pictures import data_uri, until_ready
+from tests.services.untrained import untrained_profile
+
+GRAY, RED = (data_uri(Image.new("RGB", (64, 64), color)) for color in ("gray", "red"))
+PROMPT = "a red circle on a gray background"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    settings = Settings(
+        profile=profile_with_rewards(tmp_path_factory.mktemp("models")),
+        store=str(tmp_path_factory.mktemp("store")),
+    )
+    with live(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=60) as client:
+        until_ready(client)
+        yield client
+
+
+def profile_with_rewards(folder: Path) -> str:
+    path = untrained_profile(folder)
+    profile = yaml.safe_load(Path(path).read_text())
+    torch.manual_seed(0)
+    for name, architecture in (("first", CONTRASTIVE), ("second", PREFERENCE)):
+        save(build(architecture, build_tokenizer()), architecture, folder / name)
+    profile["rewards"] = {
+        "first": {"kind": "clip", "model": str(folder / "first"), "margin": 0.01},
+        "second": {"kind": "clip", "model": str(folder / "second")},
+    }
+    Path(path).write_text(yaml.safe_dump(profile))
+    return path
+
+
+def score(service: httpx2.Client, **request: object) -> RewardResponse:
+    answer = service.post("/v1/reward", json={"prompt": PROMPT, **request})
+    assert answer.is_success, answer.text
+    return RewardResponse.model_validate_json(answer.content)
+
+
+def test_every_image_is_scored_by_every_model(service: httpx2.Client) -> None:
+    response = score(service, images=[GRAY, RED, GRAY])
+    assert [set(row) for row in response.scores] == [{"first", "second"}] * 3
+    gray, red, again = (row["first"].raw for row in response.scores)
+    assert gray == pytest.approx(again, abs=1e-5)
+    assert gray != pytest.approx(red, abs=1e-5)
+
+
+def test_a_score_does_not_depend_on_its_company(service: httpx2.Client) -> None:
+    alone = score(service, images=[RED], rewards=["first"]).scores[0]["first"]
+    together = score(service, images=[GRAY] * 7 + [RED], rewards=["first"]).scores[7]["first"]
+    assert together.raw == pytest.approx(alone.raw, abs=1e-5)
+
+
+def test_only_the_models_named_are_asked(service: httpx2.Client) -> None:
+    response = score(service, images=[RED], rewards=["second"])
+    assert set(response.scores[0]) == set(response.models) == {"second"}
+
+
+def test_readiness_tells_the_margins(service: httpx2.Client) -> None:
+    assert service.get("/readyz").json()["margins"] == {"first": 0.01, "second": 0.0}
+
+
+def test_a_model_that_is_not_there_is_refused_by_its_field(service: httpx2.Client) -> None:
+    answer = service.post("/v1/reward", json={"prompt": PROMPT, "images": [RED], "rewards": ["third"]})
+    assert answer.status_code == 422
+    assert answer.json()["fields"][0]["field"] == "rewards"
+    assert "first, second" in answer.json()["detail"]
