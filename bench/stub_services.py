@@ -62,7 +62,7 @@ class Stage:
 class Stub:
     """What the routes share; `calls` counts the calls worked on, `refused` those answered 429."""
 
-    stages: Mapping[str, Stage]
+    stages: dict[str, Stage]
     calls: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
 
