@@ -39,7 +39,7 @@ from worker.seeds import editing_seed, generation_seed
 
 ResponseT = TypeVar("ResponseT", bound=BaseModel)
 
-MOST_ITEMS = 192  # at work at a time; enough that no service waits for another, few enough to keep in memory
+MOST_ITEMS = 128  # at work at a time; enough that no service waits for another, few enough to keep in memory
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """How many calls are under way to one service: as many as it takes well (AIMD, as in TCP).
 
-Every answer lets a little more through, every 429 or 503 halves it and makes all wait as long as the service
-asks, or a little longer each time. A service that stays away longer than the patience fails the shard, not
-its items.
+It starts with a few. Until the first refusal every answer lets one more through, after it one more a round.
+Every 429 or 503 halves it and makes all wait as long as the service asks, or a little longer each time. A
+service that stays away longer than the patience fails the shard, not its items.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from retouche.errors import RetoucheError
 
 T = TypeVar("T")
 
+_FIRST_ALLOWED = 8  # few, so that the first items are soon through and the last stage does not idle long
 _FIRST_WAIT_SECONDS = 0.25
 _LONGEST_WAIT_SECONDS = 10.0
 
@@ -30,7 +31,7 @@ class Limit:
         self._service = service
         self._most = most
         self._patience = patience_seconds
-        self._allowed = float(most)
+        self._allowed = float(min(most, _FIRST_ALLOWED))
         self._under_way = 0
         self._open_again = 0.0
         self._halved = 0.0
@@ -88,7 +89,8 @@ class Limit:
 
     def _succeeded(self) -> None:
         self._answered = time.monotonic()
-        self._allowed = min(self._most, self._allowed + 1 / self._allowed)
+        more = 1 / self._allowed if self._halved else 1.0
+        self._allowed = min(self._most, self._allowed + more)
 
     def _refused(self, error: RetoucheError, sent: float, wait: float) -> None:
         pause = min(error.retry_after_seconds or wait, _LONGEST_WAIT_SECONDS)
