@@ -32,7 +32,7 @@ SPEC = CurationSpec(
 )
 SLOW = Stage(latency_seconds=0.64, capacity=8)
 QUICK = Stage(latency_seconds=0.05, capacity=16)
-SEQUENTIAL_PROMPTS = 3
+SEQUENTIAL_PROMPTS = 2
 BAR = 0.93
 
 

@@ -39,6 +39,7 @@ from worker.seeds import editing_seed, generation_seed
 
 ResponseT = TypeVar("ResponseT", bound=BaseModel)
 
+FIRST_ITEMS = 32  # at work from the start: few, so that the last stage soon has something to do
 MOST_ITEMS = 128  # at work at a time; enough that no service waits for another, few enough to keep in memory
 
 
@@ -113,11 +114,14 @@ async def curate(curation: Curation, shard: ShardPrompts) -> tuple[list[Preferen
     Raises:
         ServiceAway: a service stayed away longer than the patience.
     """
-    room = asyncio.Semaphore(MOST_ITEMS)
+    room, spare = asyncio.Semaphore(FIRST_ITEMS), iter(range(MOST_ITEMS - FIRST_ITEMS))
 
     async def item(offset: int, image_index: int) -> tuple[list[PreferencePair], ImageTrace]:
         async with room:
-            return await _item(curation, shard, offset, image_index)
+            result = await _item(curation, shard, offset, image_index)
+        if next(spare, None) is not None:  # each that ends makes room for two, until there is all of it
+            room.release()
+        return result
 
     curation.report.prompts = len(shard.prompts)
     places = [
