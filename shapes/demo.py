@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from retouche.cli.progress import follow
 from retouche.client import Retouche
 from retouche.contact_sheet import write_sheet
 from retouche.contract.jobs import CurationSpec, ImageTrace, Job, PreferencePair
@@ -28,35 +28,17 @@ def main(data: Path = Path(".retouche/demo"), prompts: int = 48, images: int = 2
     """Start everything on this machine, curate, and say what came out."""
     data.mkdir(parents=True, exist_ok=True)
     spec = CurationSpec(prompts=tuple(held_out_prompts()[:prompts]), images_per_prompt=images, seed=seed)
-    with running(data) as system, Retouche(system.url) as client:
+    with running(data, told=_tell) as system, Retouche(system.url) as client:
         began = time.monotonic()
-        job = _follow(client, client.submit(spec), prompts * images)
+        job = follow(client, client.submit(spec).id, images)
         seconds = time.monotonic() - began
+        if job.state != "finished":
+            raise SystemExit(f"the job is {job.state}: {job.error}")
         sheet = write_sheet(client, job.id, data / "contact-sheet.png")
         traces, pairs = list(client.traces(job.id)), list(client.pairs(job.id))
         figures = _figures(client, job, traces, pairs) | {"seconds": round(seconds, 1)}
     _show(job, figures, sheet)
     print(json.dumps(figures))
-
-
-def _follow(client: Retouche, job: Job, total: int) -> Job:
-    """A progress bar for each stage, until the job has ended."""
-    columns = (TextColumn("{task.description:<12}"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=_console) as progress:
-        bars = {
-            stage: progress.add_task(stage, total=total)
-            for stage in ("generation", "critique", "instruction", "editing", "reward")
-        }
-        for event in client.events(job.id):
-            job = event.job
-            for stage, done in job.report.stages.items():
-                progress.update(bars[stage], completed=done.done)
-        for stage, bar in bars.items():
-            ended = job.report.stages[stage].done if stage in job.report.stages else 0
-            progress.update(bar, completed=ended, total=ended)
-    if job.state != "finished":
-        raise SystemExit(f"the job is {job.state}: {job.error}")
-    return job
 
 
 def _figures(
@@ -80,6 +62,10 @@ def _figures(
     }
 
 
+def _tell(name: str, what: str) -> None:
+    _console.print(f"{name:<12} {what}", style="dim")
+
+
 def _judged(client: Retouche, image: str | None, prompt: str) -> Report | None:
     return None if image is None else check(_pixels(client.image(image)), prompt)
 
@@ -101,8 +87,8 @@ def _show(job: Job, figures: dict[str, float | int], sheet: Path) -> None:
         table.add_row(reason.replace("_", " "), str(count))
     _console.print(table)
     _console.print(
-        f"\n{figures['faulty_images']} images had a wrong attribute; {figures['yield']:.0%} of them became a pair."
-        f"\nIn {figures['chosen_truly_better']:.0%} of the pairs the chosen image is truly better (exact checker)."
+        f"\n{figures['faulty_images']} images had a wrong attribute; pairs per such image: {figures['yield']}"
+        f"\nshare of pairs with the truly better image chosen: {figures['chosen_truly_better']}"
         f"\n\nLook at   {sheet}"
         f"\nKeep it   retouche up, then retouche pairs export {job.id} --format parquet"
         "\nNext      retouche curate 'a purple square above a red circle on a gray background'\n"

@@ -1,7 +1,10 @@
 """`python -m tests.openapi`: write every process's OpenAPI document to docs/openapi."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+
+from fastapi import FastAPI
 
 from gateway.app import create_app as gateway
 from services.critique.app import create_app as critique
@@ -11,7 +14,7 @@ from services.instruction.app import create_app as instruction
 from services.reward.app import create_app as reward
 
 FOLDER = Path(__file__).parents[1] / "docs" / "openapi"
-APPS = {
+APPS: dict[str, Callable[[], FastAPI]] = {
     "gateway": gateway,
     "generation": generation,
     "critique": critique,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from retouche.errors import RetoucheError
+from retouche.errors import ImageNotFound, NotFound, RetoucheError, StoreFull, Unauthorized
 
 T = TypeVar("T")
 
@@ -21,7 +21,13 @@ _LONGEST_WAIT_SECONDS = 10.0
 
 
 class ServiceAway(Exception):
-    """A service could not be reached, or took no more work, for longer than the patience."""
+    """A service could not be reached, or can take no work at all: the shard cannot go on."""
+
+
+def _of_the_service(error: RetoucheError) -> bool:
+    """Would every other request be answered the same? Then no item is to blame."""
+    wrong_address = isinstance(error, NotFound) and not isinstance(error, ImageNotFound)
+    return isinstance(error, StoreFull | Unauthorized) or wrong_address
 
 
 class Limit:
@@ -47,7 +53,8 @@ class Limit:
         """Make the call when there is room; again after errors that are retryable.
 
         Raises:
-            ServiceAway: there has been no answer from the service for longer than the patience.
+            ServiceAway: there has been no answer from the service for longer than the patience, or it
+                says something that every other request would hear too (its store is full, a wrong key).
             RetoucheError: what the service says of this very request.
         """
         wait = _FIRST_WAIT_SECONDS
@@ -62,6 +69,8 @@ class Limit:
             except RetoucheError as error:
                 if not error.retryable:
                     self._answered = time.monotonic()
+                    if _of_the_service(error):
+                        raise ServiceAway(f"the {self._service} service: {error.detail}") from error
                     raise
                 self._refused(error, sent, wait)
                 if time.monotonic() - max(self._answered, began) > self._patience:

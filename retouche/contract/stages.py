@@ -6,6 +6,7 @@ from pydantic import Field, StringConstraints
 
 from retouche.contract.payload import MAX_SEED, Frozen, ImageInput, ImageRef, ModelIdentity, Payload, Prompt
 
+MOST_SCORED = 65  # images in a request: one and all the edits that a job may ask of it
 STAGES = ("generation", "critique", "instruction", "editing", "reward")
 
 Aspect = Literal["color", "shape", "object", "count", "relation", "background", "style", "text", "quality"]
@@ -107,7 +108,7 @@ class RewardRequest(Payload):
     """Score images under one prompt with the named reward models; all of them where none is named."""
 
     prompt: Prompt
-    images: Annotated[list[ImageInput], Field(min_length=1, max_length=64)]
+    images: Annotated[list[ImageInput], Field(min_length=1, max_length=MOST_SCORED)]
     rewards: Annotated[list[RewardName], Field(min_length=1, max_length=16)] | None = None
 
 

@@ -117,7 +117,8 @@ def _loss(vae: AutoencoderKL, pictures: torch.Tensor) -> torch.Tensor:
     latents = posterior.sample()
     decoded = vae.decode(latents + torch.randn_like(latents) * spread * amount).sample
     kl = posterior.kl().mean() / latents[0].numel()
-    return F.l1_loss(decoded, pictures) + F.mse_loss(decoded, pictures) + KL_WEIGHT * kl
+    loss: torch.Tensor = F.l1_loss(decoded, pictures) + F.mse_loss(decoded, pictures) + KL_WEIGHT * kl
+    return loss
 
 
 @torch.no_grad()

@@ -26,9 +26,9 @@ from shapes.train.text import HIDDEN, build_text_encoder, build_tokenizer, token
 
 PICTURES = 24_000
 BATCH = 64
-STEPS = 5000
+STEPS = 3000
 LEARNING_RATE = 1e-3
-MISALIGN_STEPS = 1500
+MISALIGN_STEPS = 600
 MISALIGN_LEARNING_RATE = 3e-4
 UNCONDITIONAL_SHARE = 0.1  # captions emptied, for classifier-free guidance
 SINGLE_SHARE = 0.12  # one-item scenes are 54 of 1,693; without this they would hardly be seen
@@ -82,7 +82,8 @@ def train(vae_folder: Path, folder: Path, seed: int = 1, steps: int = STEPS) -> 
     device = start(seed)
     vae = AutoencoderKL.from_pretrained(vae_folder).float().to(device)
     tokenizer = build_tokenizer()
-    text_encoder = build_text_encoder(tokenizer).to(device)
+    text_encoder: CLIPTextModel = build_text_encoder(tokenizer)
+    torch.nn.Module.to(text_encoder, device)
     unet = build_unet().to(device)
     data = captioned(vae, tokenizer, own_random(seed), lambda caption, _: caption)
     text_average, unet_average = Average(text_encoder), Average(unet)

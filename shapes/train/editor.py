@@ -28,8 +28,8 @@ from shapes.train.loop import (
 )
 from shapes.train.triples import Triples, make_triples
 
-BATCH = 64
-STEPS = 5000
+BATCH = 36
+STEPS = 2000
 LEARNING_RATE = 1e-3
 WITHOUT_TEXT = 0.05  # shares of examples, as in the paper
 WITHOUT_SOURCE = 0.05

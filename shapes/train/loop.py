@@ -10,10 +10,13 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import distributed, nn
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -83,19 +86,21 @@ def warm_then_cosine(steps: int, warmup: int = 100, final: float = 0.02) -> Call
     return factor
 
 
-class Average:
+class Average(Generic[ModuleT]):
     """An exponential moving average of a module's weights, with the usual ramp at the start."""
 
-    def __init__(self, module: nn.Module, decay: float = 0.998) -> None:
-        self.module = copy.deepcopy(module).requires_grad_(False)
+    def __init__(self, module: ModuleT, decay: float = 0.998) -> None:
+        self.module = copy.deepcopy(module)
+        self.module.requires_grad_(False)
         self.decay = decay
         self.steps = 0
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
+    def update(self, module: ModuleT) -> None:
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        ours, theirs = list(self.module.parameters()), list(module.parameters())
+        ours: list[torch.Tensor] = [*self.module.parameters()]
+        theirs: list[torch.Tensor] = [*module.parameters()]
         torch._foreach_lerp_(ours, theirs, 1 - decay)
 
 

@@ -9,7 +9,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ from shapes.scene import BACKGROUND_COLORS, OBJECT_COLORS, SHAPES, Item, Scene, 
 from shapes.train.autoencoder import encode, to_pictures, to_tensor
 
 PICTURES_PER_SCENE = 14
-STRAY_SHARE = 0.06  # pictures that lack one of their two items
+LONE_SHARE = 0.06  # pictures with one of their two items only
+TWIN_SHARE = 0.06  # pictures with one of their two items twice, which no prompt says
 DECODED_SHARE = 0.6  # pictures that went through the autoencoder
 MOST_LATENT_NOISE = 0.05  # mean squared error
 CHUNK = 250  # pictures decoded at once
@@ -37,7 +38,15 @@ class Gallery:
     pictures: torch.Tensor
     observations: list[Observation]
     of: dict[Scene, list[int]]
-    strays: list[int]  # pictures of no scene: an item missing, or one too many
+    strays: list[int]  # pictures of no prompt: twins, and what a noisy latent may become
+
+    @cached_property
+    def scenes(self) -> list[Scene]:
+        return list(self.of)
+
+    @cached_property
+    def single(self) -> list[Scene]:
+        return [scene for scene in self.of if scene.axis is None]
 
 
 def gallery(scenes: tuple[Scene, ...], per_scene: int, vae_folder: Path | None, seed: int) -> Gallery:
@@ -47,7 +56,7 @@ def gallery(scenes: tuple[Scene, ...], per_scene: int, vae_folder: Path | None, 
     rng.shuffle(pictures)
     if vae_folder is not None:
         decoded = int(len(pictures) * DECODED_SHARE)
-        pictures[:decoded] = _through_autoencoder(pictures[:decoded], vae_folder)
+        pictures[:decoded] = through_autoencoder(pictures[:decoded], vae_folder)
     observations = [observe(picture) for picture in pictures]
     allowed, of, strays = set(scenes), defaultdict[Scene, list[int]](list), list[int]()
     for index, observation in enumerate(observations):
@@ -72,6 +81,7 @@ def near_misses(scene: Scene, rng: random.Random) -> dict[str, Scene]:
     if scene.axis is not None:
         a, b = scene.items
         misses |= {
+            "count": Scene((item,), scene.background),
             "order": replace(scene, items=(b, a)),
             "direction": replace(scene, axis="vertical" if scene.axis == "horizontal" else "horizontal"),
             "color_swap": replace(scene, items=(Item(b.color, a.shape), Item(a.color, b.shape))),
@@ -82,14 +92,17 @@ def near_misses(scene: Scene, rng: random.Random) -> dict[str, Scene]:
 
 def _draw(scene: Scene, rng: random.Random) -> Pixels:
     layout = random_layout(scene, rng)
-    if scene.axis is not None and rng.random() < STRAY_SHARE:
-        kept = rng.randrange(2)
+    kept, chance = rng.randrange(2), rng.random()
+    if scene.axis is not None and chance < LONE_SHARE:
         return render(Scene((scene.items[kept],), scene.background), (layout[kept],))
+    if scene.axis is not None and chance < LONE_SHARE + TWIN_SHARE:
+        return render(replace(scene, items=(scene.items[kept],) * 2), layout)
     return render(scene, layout)
 
 
 @torch.no_grad()
-def _through_autoencoder(pictures: list[Pixels], folder: Path) -> list[Pixels]:
+def through_autoencoder(pictures: list[Pixels], folder: Path) -> list[Pixels]:
+    """Pictures decoded from their latents, with noise of up to MOST_LATENT_NOISE on them."""
     vae = AutoencoderKL.from_pretrained(folder).float().eval()
     return [decoded for part in _chunks(pictures) for decoded in _decode_noised(vae, part)]
 

@@ -5,11 +5,13 @@ The second has another shape and never learns to match: like PickScore it learns
 prompt, which one the checker prefers. Both are ordinary CLIPModel folders; the score is the cosine.
 """
 
+import copy
 import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +24,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from shapes.check import check, judge
-from shapes.prompts import held_out_scenes, prompts_of, train_scenes
+from shapes.check import judge
+from shapes.prompts import prompts_of, train_scenes
 from shapes.scene import SIZE, Scene
 from shapes.train.loop import Average, progress, start, warm_then_cosine
 from shapes.train.reward_pictures import PICTURES_PER_SCENE, Gallery, gallery, near_misses
+from shapes.train.reward_quality import pair_accuracy
 from shapes.train.text import MAX_LENGTH, build_tokenizer, tokenize
 
 STEPS = 6000
@@ -34,7 +37,8 @@ LEARNING_RATE = 1e-3
 SCENES = 96  # of one contrastive batch
 STRAYS = 8  # further pictures that match no prompt of the batch
 GROUPS = 16  # prompts of one preference batch
-CANDIDATES = 5  # pictures drawn for each of them
+CANDIDATES = 6  # pictures drawn for each of them
+STRAY_SHARE = 0.3  # of prompts with a picture of no scene among their candidates
 NEAR_WEIGHT = 0.7  # of the pairs within a prompt's own candidates, against pairs with the others' pictures
 SINGLE_SHARE = 0.12  # see shapes/train/base.py
 MOST_LOGIT_SCALE = math.log(100)
@@ -61,7 +65,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Degradation:
-    """The most a training picture suffers: blur in pixels, noise sd and brightness as shares of full scale."""
+    """The most a picture suffers: blur in pixels, noise sd and brightness as shares of full scale."""
 
     blur: float
     noise: float
@@ -69,9 +73,11 @@ class Degradation:
 
 
 CONTRASTIVE = Architecture(
-    Tower(96, 192, 4, 6), Tower(96, 192, 2, 6), "quick_gelu", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    Tower(96, 192, 4, 3), Tower(96, 192, 2, 3), "quick_gelu", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 )
-PREFERENCE = Architecture(Tower(80, 160, 5, 5), Tower(64, 192, 3, 4), "gelu", (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
+PREFERENCE = Architecture(
+    Tower(96, 128, 5, 3), Tower(64, 192, 3, 2), "gelu", (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+)
 MILD = Degradation(blur=0.8, noise=8 / 255, brightness=0.08)
 HARSH = Degradation(blur=1.0, noise=14 / 255, brightness=0.15)
 
@@ -93,7 +99,7 @@ def train_contrastive(
         texts = embed_texts(model, tokenizer, [rng.choice(prompts_of(scene)) for scene in scenes])
         return contrastive_loss(texts @ images.T * model.logit_scale.exp())
 
-    return _train("reward_clip", build(CONTRASTIVE, tokenizer), loss, CONTRASTIVE, tokenizer, folder, steps)
+    return _train(build(CONTRASTIVE, tokenizer), loss, CONTRASTIVE, folder, steps)
 
 
 def train_preference(
@@ -112,7 +118,7 @@ def train_preference(
         truths = [[judge(pictures.observations[index], scene).score for index in chosen] for scene in scenes]
         return preference_loss(texts @ images.T * model.logit_scale.exp(), torch.tensor(truths))
 
-    return _train("reward_second", build(PREFERENCE, tokenizer), loss, PREFERENCE, tokenizer, folder, steps)
+    return _train(build(PREFERENCE, tokenizer), loss, PREFERENCE, folder, steps)
 
 
 def contrastive_loss(logits_TI: torch.Tensor) -> torch.Tensor:
@@ -154,7 +160,9 @@ def build(architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> CLI
     vision = CLIPVisionConfig(
         **_tower(architecture.vision, architecture.activation), image_size=SIZE, patch_size=8
     )
-    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=64))
+    return CLIPModel(
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=64)
+    )
 
 
 def embed_images(model: CLIPModel, images: torch.Tensor, architecture: Architecture) -> torch.Tensor:
@@ -169,22 +177,81 @@ def embed_texts(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, prompts: l
 
 
 def degrade(pictures: torch.Tensor, most: Degradation) -> torch.Tensor:
-    """Pictures (B, 3, 64, 64) uint8 to [0, 1], half of them blurred, all of them noisy and lit differently."""
+    """Pictures (B, 3, 64, 64) uint8 to [0, 1], about half of them blurred, all noisy and lit differently."""
     images = pictures.float() / 255
-    half, side = len(images) // 2, torch.arange(-2.0, 3.0)
-    kernel = torch.softmax(-(side**2) / (2 * (most.blur * torch.rand(1).clamp(min=0.2)) ** 2), 0)
-    blurred = F.pad(images[:half], (2, 2, 2, 2), mode="replicate")
-    blurred = F.conv2d(blurred, kernel.view(1, 1, 1, 5).expand(3, 1, 1, 5), groups=3)
-    images = torch.cat([F.conv2d(blurred, kernel.view(1, 1, 5, 1).expand(3, 1, 5, 1), groups=3), images[half:]])
-    images = images * (1 + most.brightness * (2 * torch.rand(len(images), 1, 1, 1) - 1))
-    noisy = images + torch.randn_like(images) * most.noise * torch.rand(len(images), 1, 1, 1)
-    return noisy.clamp(0, 1)
+    count, side = len(images), torch.arange(-2.0, 3.0)
+    sigma = most.blur * torch.rand(1).clamp(min=0.3)
+    kernel = torch.softmax(-(side**2) / (2 * sigma**2), 0).expand(3, 1, 1, 5)
+    rows = F.conv2d(F.pad(images, (2, 2, 2, 2), mode="replicate"), kernel, groups=3)
+    blurred = F.conv2d(rows, kernel.transpose(2, 3), groups=3)
+    images = torch.where(torch.rand(count, 1, 1, 1) < 0.5, blurred, images)
+    images = images * (1 + most.brightness * (2 * torch.rand(count, 1, 1, 1) - 1))
+    return (images + torch.randn_like(images) * most.noise * torch.rand(count, 1, 1, 1)).clamp(0, 1)
 
 
-@torch.no_grad()
-def evaluate(
-    model: CLIPModel, tokenizer: PreTrainedTokenizerFast, architecture: Architecture, vae_folder: Path | None = None
+def _train(
+    model: CLIPModel, loss_of: Loss, architecture: Architecture, folder: Path, steps: int
 ) -> dict[str, float]:
-    """Per near miss: the share of held-out prompts where the right picture scores above it."""
-    wins = {name: pair_wins(model, tokenizer, architecture, pairs) for name, pairs in held_out_pairs().items()}
-    return {name: float(won.float().mean()) for name, won in wins.items()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
+    average = Average(model)
+    for _, log in progress(folder.name, steps):
+        loss = loss_of(model)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=MOST_LOGIT_SCALE)
+        average.update(model)
+        log(loss.item())
+    save(average.module, architecture, folder)
+    return pair_accuracy(folder)
+
+
+def save(model: CLIPModel, architecture: Architecture, folder: Path) -> None:
+    """Write model, tokenizer and image processor as one half-precision folder."""
+    copy.deepcopy(model).half().save_pretrained(folder)
+    build_tokenizer().save_pretrained(folder)
+    side = {"height": SIZE, "width": SIZE}
+    CLIPImageProcessorPil(
+        size={"shortest_edge": SIZE},
+        crop_size=side,
+        image_mean=list(architecture.mean),
+        image_std=list(architecture.std),
+    ).save_pretrained(folder)
+
+
+def _family_of_scenes(pictures: Gallery, rng: random.Random) -> list[Scene]:
+    """SCENES different scenes, each followed by its near misses."""
+    scenes: dict[Scene, None] = {}
+    while len(scenes) < SCENES:
+        scene = _random_scene(pictures, rng)
+        family = [scene, *near_misses(scene, rng).values()]
+        scenes |= dict.fromkeys(member for member in family if member in pictures.of)
+    return list(scenes)[:SCENES]
+
+
+def _candidates(pictures: Gallery, scene: Scene, rng: random.Random) -> list[int]:
+    """CANDIDATES pictures to compare under a prompt of `scene`: right, near misses, sometimes a stray."""
+    misses = [miss for miss in near_misses(scene, rng).values() if miss in pictures.of]
+    shown = [scene, *rng.choices([*misses, scene], k=CANDIDATES - 1)]
+    chosen = [rng.choice(pictures.of[each]) for each in shown]
+    if rng.random() < STRAY_SHARE:
+        chosen[-1] = rng.choice(pictures.strays)
+    return chosen
+
+
+def _random_scene(pictures: Gallery, rng: random.Random) -> Scene:
+    return rng.choice(pictures.single if rng.random() < SINGLE_SHARE else pictures.scenes)
+
+
+def _tower(tower: Tower, activation: str) -> dict[str, Any]:
+    return {
+        "hidden_size": tower.hidden,
+        "intermediate_size": tower.intermediate,
+        "num_hidden_layers": tower.layers,
+        "num_attention_heads": tower.heads,
+        "hidden_act": activation,
+    }

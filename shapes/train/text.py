@@ -59,4 +59,5 @@ def tokenize(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> torch.Tens
     encoded = tokenizer(
         texts, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt"
     )
-    return encoded.input_ids
+    ids: torch.Tensor = encoded.input_ids
+    return ids

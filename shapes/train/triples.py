@@ -17,7 +17,7 @@ from shapes.train.autoencoder import encode, to_tensor
 from shapes.train.loop import processes
 from shapes.train.text import tokenize
 
-TRIPLES = 48_000
+TRIPLES = 24_000
 TARGETS_PER_SOURCE = 3
 SYSTEMATIC_SHARE = 0.4  # edits that put one of the base's own faults right
 MOVE_SHARE = 0.06  # edits that exchange the two items' places
@@ -36,7 +36,8 @@ class Triples:
 def make_triples(vae: AutoencoderKL, tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Triples:
     """This process's share of TRIPLES: several instructions for every source, over scenes never held out."""
     known = set(held_out_scenes())
-    sources, targets, texts = [], [], []
+    sources, targets = list[torch.Tensor](), list[torch.Tensor]()
+    texts: list[str] = []
     while len(texts) < TRIPLES // processes():
         before, after, instructions = [], [], []
         for _ in range(100):

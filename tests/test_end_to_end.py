@@ -1,0 +1,85 @@
+"""The whole system on this machine: real Redis, services, worker and gateway, the shapes weights."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from retouche.client import Retouche
+from retouche.contract.jobs import CurationSpec, ImageTrace
+from retouche.images import decode
+from retouche.local.system import System, running
+from shapes.prompts import held_out_prompts
+
+SPEC = CurationSpec(prompts=tuple(held_out_prompts()[:8]), seed=3)
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with running(tmp_path_factory.mktemp("system")) as system:
+        yield system
+
+
+@pytest.fixture
+def client(system: System) -> Iterator[Retouche]:
+    with Retouche(system.url) as client:
+        yield client
+
+
+def accounted(traces: list[ImageTrace]) -> tuple[int, dict[str, int]]:
+    """Pairs, and what was dropped by reason, counted from the traces."""
+    ends: list[str] = [trace.dropped for trace in traces if trace.dropped]
+    ends += [edit.outcome for trace in traces for edit in trace.edits]
+    counts = {reason: ends.count(reason) for reason in ends}
+    return counts.pop("pair", 0), counts
+
+
+def test_prompts_become_pairs_with_everything_that_led_to_them(client: Retouche) -> None:
+    job = client.wait(client.submit(SPEC).id)
+    assert job.state == "finished", job.error
+    traces, pairs = list(client.traces(job.id)), list(client.pairs(job.id))
+    assert [trace.prompt for trace in traces] == list(SPEC.prompts or ())
+    assert accounted(traces) == (len(pairs), job.report.dropped)
+    for pair in pairs:
+        assert pair.critique.findings
+        assert pair.instruction.text
+        assert decode(client.image(pair.chosen)).size == (64, 64)
+        assert pair.chosen != pair.rejected
+        assert set(pair.chosen_scores) == {"clip_contrastive", "clip_preference"}
+        assert all(pair.chosen_scores[name] > pair.rejected_scores[name] for name in pair.chosen_scores)
+
+
+def test_the_same_specification_is_the_same_job(client: Retouche) -> None:
+    first, again = client.submit(SPEC), client.submit(SPEC)
+    assert first.id == again.id
+
+
+def test_a_killed_system_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Killed in the middle of a job and started again, it ends with what an undisturbed run has."""
+    spec = SPEC.model_copy(update={"seed": 4})
+    with running(tmp_path / "disturbed") as system, Retouche(system.url) as client:
+        job = client.submit(spec)
+        _until_something_is_done(client, job.id)
+        for process in system.processes:
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGKILL)
+    with running(tmp_path / "disturbed") as system, Retouche(system.url) as client:
+        job = client.wait(job.id)
+        disturbed = [trace.model_dump() for trace in client.traces(job.id)]
+        assert job.report.stages["generation"].remembered > 0
+    with running(tmp_path / "undisturbed") as system, Retouche(system.url) as client:
+        client.wait(client.submit(spec).id)
+        undisturbed = [trace.model_dump() for trace in client.traces(job.id)]
+    assert disturbed == undisturbed
+
+
+def _until_something_is_done(client: Retouche, job_id: str) -> None:
+    for _ in range(600):
+        report = client.job(job_id).report
+        if report.images > 0:
+            return
+        time.sleep(0.1)
+    raise AssertionError("no image was made within a minute")
