@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
@@ -81,7 +82,7 @@ def faulty_renders(seed: int = SEED) -> list[Case]:
 
 
 def _samples(base: Path) -> list[Case]:
-    pipeline = StableDiffusionPipeline.from_pretrained(base)
+    pipeline = StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     prompts = held_out_prompts()
     pictures: list[Any] = sample(pipeline, prompts, SEED)

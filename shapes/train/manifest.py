@@ -11,11 +11,12 @@ MANIFEST = MODELS / "manifest.json"
 MOST_BYTES = 24_000_000  # of safetensors, all models together
 
 
-def record(name: str, command: str, seed: int, quality: dict[str, float]) -> None:
-    """Enter one model folder, its files' digests and its measured quality."""
+def record(name: str, command: str, seed: int, quality: dict[str, float], note: str = "") -> None:
+    """Enter a model folder: its files' digests, its quality, and how it departs from the recipe."""
     manifest = read()
     rounded = {key: round(value, 4) for key, value in sorted(quality.items())}
-    manifest[name] = {"command": command, "seed": seed, "quality": rounded, "files": digests(MODELS / name)}
+    entry = {"command": command, "seed": seed, "quality": rounded, "files": digests(MODELS / name)}
+    manifest[name] = entry | ({"note": note} if note else {})
     MANIFEST.write_text(json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
 
 

@@ -60,7 +60,11 @@ def test_only_settings_read_the_environment(name: str, path: Path) -> None:
     assert not reads or name.endswith("settings.py") or name in STARTS_PROCESSES, reads
 
 
-STARTS_PROCESSES = ("retouche/local/process.py", "retouche/local/system.py")  # pass theirs on to children
+STARTS_PROCESSES = (  # they pass theirs on to children
+    "retouche/local/process.py",
+    "bench/pipeline.py",
+    "bench/services.py",
+)
 
 
 @pytest.mark.parametrize(("name", "path"), list(zip(NAMES, FILES, strict=True)), ids=NAMES)
