@@ -20,6 +20,7 @@ from shapes.check import Report, check
 from shapes.prompts import held_out_prompts
 from shapes.render import Pixels
 
+SHEET_ROWS = 8
 ATTRIBUTES = ("color", "shape", "background")
 _console = Console(stderr=True)
 
@@ -34,7 +35,7 @@ def main(data: Path = Path(".retouche/demo"), prompts: int = 48, images: int = 2
         seconds = time.monotonic() - began
         if job.state != "finished":
             raise SystemExit(f"the job is {job.state}: {job.error}")
-        sheet = write_sheet(client, job.id, data / "contact-sheet.png")
+        sheet = write_sheet(client, job.id, data / "contact-sheet.png", most=SHEET_ROWS)
         traces, pairs = list(client.traces(job.id)), list(client.pairs(job.id))
         figures = _figures(client, job, traces, pairs) | {"seconds": round(seconds, 1)}
     _show(job, figures, sheet)

@@ -12,16 +12,15 @@ def follow(client: Retouche, job_id: str, images_per_prompt: int) -> Job:
     """Show how far the job is until it has ended; the job as it ended."""
     columns = (TextColumn("{task.description:<12}"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        bars: dict[str, TaskID] = {}
         job = client.job(job_id)
+        images = job.prompts * images_per_prompt
+        bars: dict[str, TaskID] = {stage: progress.add_task(stage, total=images) for stage in STAGES}
         for event in client.events(job_id):
             job = event.job
-            total = job.prompts * images_per_prompt
-            for stage in STAGES:
-                bar = bars.setdefault(stage, progress.add_task(stage, total=total))
+            for stage, bar in bars.items():
                 done = job.report.stages[stage].done if stage in job.report.stages else 0
                 ended = event.event != "progress"
-                progress.update(bar, completed=done, total=done if ended else max(total, done))
+                progress.update(bar, completed=done, total=done if ended else max(images, done))
     return job
 
 
