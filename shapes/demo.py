@@ -91,7 +91,8 @@ def _show(job: Job, figures: dict[str, float | int], sheet: Path) -> None:
         f"\n{figures['faulty_images']} images had a wrong attribute; pairs per such image: {figures['yield']}"
         f"\nshare of pairs with the truly better image chosen: {figures['chosen_truly_better']}"
         f"\n\nLook at   {sheet}"
-        f"\nKeep it   retouche up, then retouche pairs export {job.id} --format parquet"
+        f"\nKeep it   retouche up --data {sheet.parent}"
+        f"\n          retouche pairs export {job.id} --output pairs.parquet"
         "\nNext      retouche curate 'a purple square above a red circle on a gray background'\n"
     )
 
