@@ -8,7 +8,8 @@ RetoucheError                  500 internal              bug; not retryable
 ├── Unauthorized               401 unauthorized          no key, or one that is not known
 ├── NotFound                   404 not-found
 │   ├── ImageNotFound          404 image-not-found       the reference is not in the object store
-│   └── JobNotFound            404 job-not-found
+│   ├── JobNotFound            404 job-not-found
+│   └── RunNotFound            404 run-not-found
 ├── Conflict                   409 conflict              the state of the thing forbids it
 ├── PayloadTooLarge            413 payload-too-large
 ├── Overloaded                 429 overloaded            retryable: come back after `retry_after_seconds`
@@ -109,6 +110,10 @@ class ImageNotFound(NotFound):
 
 class JobNotFound(NotFound):
     code = "job-not-found"
+
+
+class RunNotFound(NotFound):
+    code = "run-not-found"
 
 
 class Conflict(RetoucheError):

@@ -8,6 +8,12 @@ jobs/<id>/cancelled              there while the job is cancelled
 jobs/<id>/failed/<n>.json        why a shard was given up; removed by a retry
 jobs/<id>/traces/<n>.parquet     every image and edit of a shard, written before its pairs
 jobs/<id>/shards/<n>.parquet     a shard's pairs, its report in the schema metadata: the shard's commit
+latents/<vae>/ab/<hex>           an image's latents under its digest, per autoencoder
+embeddings/<encoder>/ab/<hex>    a prompt's embeddings under its digest, per text encoder
+runs/<id>/spec.json              a training run; beside it cancelled, failed.json and finished.json
+runs/<id>/metrics.jsonl          what it logged, one line a logging step
+runs/<id>/checkpoints/<step>/    what resuming needs; the last two are kept
+runs/<id>/artifacts/             the LoRA or the pipeline, the model card, TensorBoard's events
 """
 
 import asyncio
@@ -151,6 +157,10 @@ def shard_path(job_id: str, kind: str, index: int) -> str:
     """`kind`: `shards`, `traces` or `failed`."""
     ending = "json" if kind == "failed" else "parquet"
     return f"jobs/{job_id}/{kind}/{index:06d}.{ending}"
+
+
+def run_path(run_id: str, name: str) -> str:
+    return f"runs/{run_id}/{name}"
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Trains diffusion models on finished preference pairs."""
