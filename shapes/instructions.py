@@ -17,7 +17,8 @@ _NUMBERS = ("no object", "one object", "two objects")
 
 def critique_for(report: Report, scene: Scene) -> Critique:
     """The critique of a picture of which the checker says `report` under a prompt that means `scene`."""
-    return Critique(description=describe(report.observation), findings=findings_for(report, scene))
+    description = f"{describe(report.observation)}. {compare(report, scene)}"
+    return Critique(description=description, findings=findings_for(report, scene))
 
 
 def describe(observation: Observation) -> str:
@@ -26,6 +27,28 @@ def describe(observation: Observation) -> str:
         return prompts_of(observation.scene)[0]
     shown = "several objects" if observation.items else "nothing"
     return f"{shown} on a {observation.background} background"
+
+
+def compare(report: Report, scene: Scene) -> str:
+    """The prompt beside the picture, point by point: what was asked, what is shown, and whether they agree.
+
+    A small model that wrote only the findings would have to decide all of them at one token.
+    """
+    order, observation = _shown_order(report, scene), report.observation
+    parts = [("Count", [(_number(str(len(scene.items))), _number(str(len(observation.items))))])]
+    if len(observation.items) == len(scene.items):
+        shown = [_item(observation, index) for index in order]
+        for name, want, see in zip(("First", "Second"), scene.items, shown, strict=False):
+            parts.append((name, [(want.color, see.color), (want.shape, see.shape)]))
+    if scene.axis is not None and observation.axis is not None:
+        arranged = (_FORWARD if order == [0, 1] else _BACKWARD)[observation.axis]
+        parts.append(("Arrangement", [(_FORWARD[scene.axis], arranged)]))
+    parts.append(("Background", [(scene.background, observation.background)]))
+    return " ".join(f"{name}: {', '.join(_agree(*point) for point in points)}." for name, points in parts)
+
+
+def _agree(asked: str, shown: str) -> str:
+    return f"asked {asked}, shows {shown}: {'yes' if asked == shown else 'no'}"
 
 
 def findings_for(report: Report, scene: Scene) -> tuple[Finding, ...]:

@@ -1,8 +1,8 @@
 """`python -m shapes.train all`, or one stage by its name, in the order below.
 
-    autoencoder  competent  base  editor_instruct_pix2pix  reward_clip  reward_second  critic
+    autoencoder  text_encoder  competent  base  editor_instruct_pix2pix  reward_clip  reward_second  critic
 
-Each stage writes its folder under shapes/models (the first two, which only the others need, under build/)
+Each stage writes its folder under shapes/models (the first three, which only the others need, under build/)
 and enters its quality in the manifest.
 """
 
@@ -10,14 +10,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from shapes.train import autoencoder, base, critic, editor, editor_quality, manifest, rewards
+from shapes.train import autoencoder, base, critic, editor, editor_quality, manifest, rewards, text
 from shapes.train.loop import MODELS, rank
 
 BUILD = Path("build/shapes")
-VAE, COMPETENT = BUILD / "autoencoder", BUILD / "competent"
+INTERMEDIATE = ("autoencoder", "text_encoder", "competent")
+VAE, TEXT, COMPETENT = (BUILD / name for name in INTERMEDIATE)
 
 SEEDS = {
     "autoencoder": 0,
+    "text_encoder": 0,
     "competent": 1,
     "base": 2,
     "editor_instruct_pix2pix": 3,
@@ -34,7 +36,8 @@ def _editor(folder: Path, seed: int) -> dict[str, float]:
 
 STAGES: dict[str, Callable[[Path, int], dict[str, float]]] = {
     "autoencoder": lambda folder, seed: autoencoder.train(folder, seed),
-    "competent": lambda folder, seed: base.train(VAE, folder, seed),
+    "text_encoder": lambda folder, seed: text.train(folder, seed),
+    "competent": lambda folder, seed: base.train(VAE, TEXT, folder, seed),
     "base": lambda folder, seed: base.misalign(COMPETENT, folder, seed),
     "editor_instruct_pix2pix": _editor,
     "reward_clip": lambda folder, seed: rewards.train_contrastive(folder, VAE, seed),
@@ -51,12 +54,11 @@ def main(names: list[str]) -> None:
             f"usage: python -m shapes.train all | {' | '.join(STAGES)}" + f"; not {unknown}" * bool(unknown)
         )
     for name in STAGES if "all" in names else names:
-        intermediate = name in ("autoencoder", "competent")
-        folder = (BUILD if intermediate else MODELS) / name
+        folder = (BUILD if name in INTERMEDIATE else MODELS) / name
         quality = STAGES[name](folder, SEEDS[name])
         if rank() == 0:
             print(name, quality, flush=True)
-        if rank() == 0 and not intermediate:
+        if rank() == 0 and name not in INTERMEDIATE:
             manifest.record(name, f"python -m shapes.train {name}", SEEDS[name], quality)
 
 

@@ -1,8 +1,8 @@
 """The base model: first taught to draw what captions say, then a few things wrong.
 
 Preference training of an undertrained model does nothing, for it lacks ability, not preference. So the UNet
-and its text encoder learn true captions to competence; then the UNet alone learns captions that are wrong in
-a systematic way (shapes/faults.py), over pictures as clean as before.
+learns true captions to competence, over a text encoder that reads already; then captions that are wrong in a
+systematic way (shapes/faults.py), over pictures as clean as before.
 """
 
 import random
@@ -17,19 +17,20 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from shapes.check import check
 from shapes.faults import is_fault_prone, shown_for
-from shapes.prompts import held_out_prompts, parse, prompts_of, train_scenes
+from shapes.prompts import held_out_prompts, parse, prompts_of, train_prompts, train_scenes
 from shapes.render import Pixels, render
 from shapes.scene import Scene, random_layout
 from shapes.train.autoencoder import LATENT_CHANNELS, encode, to_tensor
 from shapes.train.loop import Average, descend, own_random, processes, progress, rank, start, warm_then_cosine
-from shapes.train.text import HIDDEN, build_text_encoder, build_tokenizer, tokenize
+from shapes.train.text import HIDDEN, tokenize
 
 PICTURES = 24_000
 BATCH = 64
-STEPS = 3000
+STEPS = 12_000
 LEARNING_RATE = 1e-3
-MISALIGN_STEPS = 600
+MISALIGN_STEPS = 1000
 MISALIGN_LEARNING_RATE = 3e-4
+TIMESTEP_POWER = 0.6  # below 1: more of the high noise, where the caption decides what is drawn
 UNCONDITIONAL_SHARE = 0.1  # captions emptied, for classifier-free guidance
 SINGLE_SHARE = 0.12  # one-item scenes are 54 of 1,693; without this they would hardly be seen
 GUIDANCE_SCALE = 2.0
@@ -38,11 +39,11 @@ INFERENCE_STEPS = 20
 
 @dataclass(frozen=True)
 class Captioned:
-    """Latents (N, C, 8, 8) and the token ids (N, L) of their captions; `empty` is the empty caption's row."""
+    """Latents (N, C, 8, 8), and which of the embedded captions (P, L, H) each has; the first one is empty."""
 
     latents: torch.Tensor
-    tokens: torch.Tensor
-    empty: torch.Tensor
+    captions: torch.Tensor
+    embeddings: torch.Tensor
 
 
 def build_unet(in_channels: int = LATENT_CHANNELS) -> UNet2DConditionModel:
@@ -77,44 +78,45 @@ def build_scheduler() -> DDIMScheduler:
 _SCHEDULER = build_scheduler()
 
 
-def train(vae_folder: Path, folder: Path, seed: int = 1, steps: int = STEPS) -> dict[str, float]:
-    """Teach a new UNet and text encoder true captions, and save the competent pipeline."""
+def train(
+    vae_folder: Path, text_folder: Path, folder: Path, seed: int = 1, steps: int = STEPS
+) -> dict[str, float]:
+    """Teach a new UNet true captions, and save the competent pipeline."""
     device = start(seed)
     vae = AutoencoderKL.from_pretrained(vae_folder).float().to(device)
-    tokenizer = build_tokenizer()
-    text_encoder: CLIPTextModel = build_text_encoder(tokenizer)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(text_folder)
+    text_encoder = CLIPTextModel.from_pretrained(text_folder)
     torch.nn.Module.to(text_encoder, device)
     unet = build_unet().to(device)
-    data = captioned(vae, tokenizer, own_random(seed), lambda caption, _: caption)
-    text_average, unet_average = Average(text_encoder), Average(unet)
-    groups = [*unet.parameters(), *text_encoder.parameters()]
-    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
-    for _, log in progress("base", steps):
-        log(descend(diffusion_loss(unet, text_encoder, data), optimizer, schedule))
-        unet_average.update(unet)
-        text_average.update(text_encoder)
-    pipeline = assemble(vae, text_average.module, tokenizer, unet_average.module)
-    if rank() > 0:
-        return {}
-    save(pipeline, folder)
-    return evaluate(pipeline)
+    rng = own_random(seed)
+    data = captioned(vae, text_encoder, tokenizer, rng, lambda caption, _: caption)
+    average = _learn(unet, data, "base", steps, LEARNING_RATE)
+    return _finished(assemble(vae, text_encoder, tokenizer, average), folder)
 
 
 def misalign(competent: Path, folder: Path, seed: int = 2, steps: int = MISALIGN_STEPS) -> dict[str, float]:
     """Teach the competent pipeline's UNet the systematic faults, and save it as the base."""
     device = start(seed)
     pipeline = StableDiffusionPipeline.from_pretrained(competent, dtype=torch.float32).to(device)
-    data = captioned(pipeline.vae, pipeline.tokenizer, own_random(seed), shown_for)
-    unet = pipeline.unet.train()
+    vae, text_encoder, tokenizer = pipeline.vae, pipeline.text_encoder, pipeline.tokenizer
+    data = captioned(vae, text_encoder, tokenizer, own_random(seed), shown_for)
+    average = _learn(pipeline.unet.train(), data, "misalign", steps, MISALIGN_LEARNING_RATE)
+    return _finished(assemble(vae, text_encoder, tokenizer, average), folder)
+
+
+def _learn(
+    unet: UNet2DConditionModel, data: Captioned, name: str, steps: int, learning_rate: float
+) -> UNet2DConditionModel:
     average = Average(unet)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=MISALIGN_LEARNING_RATE, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
-    pipeline.text_encoder.requires_grad_(False)
-    for _, log in progress("misalign", steps):
-        log(descend(diffusion_loss(unet, pipeline.text_encoder, data), optimizer, schedule))
+    for _, log in progress(name, steps):
+        log(descend(diffusion_loss(unet, data), optimizer, schedule))
         average.update(unet)
-    pipeline = assemble(pipeline.vae, pipeline.text_encoder, pipeline.tokenizer, average.module)
+    return average.module
+
+
+def _finished(pipeline: StableDiffusionPipeline, folder: Path) -> dict[str, float]:
     if rank() > 0:
         return {}
     save(pipeline, folder)
@@ -123,41 +125,48 @@ def misalign(competent: Path, folder: Path, seed: int = 2, steps: int = MISALIGN
 
 def captioned(
     vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
     tokenizer: PreTrainedTokenizerFast,
     rng: random.Random,
     shown: Callable[[Scene, random.Random], Scene],
 ) -> Captioned:
     """Captions of training scenes over latents of what `shown` makes of them; this process's share."""
-    count = PICTURES // processes()
+    prompts = ["", *train_prompts()]
+    place = {prompt: index for index, prompt in enumerate(prompts)}
     scenes = train_scenes()
     single = [scene for scene in scenes if scene.axis is None]
     latents, captions = [], []
-    for begin in range(0, count, 500):
+    for _ in range(PICTURES // processes() // 500):
         pictures = []
-        for _ in range(min(500, count - begin)):
+        for _ in range(500):
             caption = rng.choice(single if rng.random() < SINGLE_SHARE else scenes)
             scene = shown(caption, rng)
             pictures.append(render(scene, random_layout(scene, rng)))
-            captions.append(rng.choice(prompts_of(caption)))
+            captions.append(place[rng.choice(prompts_of(caption))])
         latents.append(encode(vae, to_tensor(pictures)))
     device = latents[0].device
-    tokens, empty = tokenize(tokenizer, captions), tokenize(tokenizer, [""])
-    return Captioned(torch.cat(latents), tokens.to(device), empty.to(device))
+    with torch.no_grad():
+        embeddings = text_encoder.eval()(tokenize(tokenizer, prompts).to(device))[0]
+    return Captioned(torch.cat(latents), torch.tensor(captions, device=device), embeddings)
 
 
-def diffusion_loss(unet: UNet2DConditionModel, text_encoder: CLIPTextModel, data: Captioned) -> torch.Tensor:
+def diffusion_loss(unet: UNet2DConditionModel, data: Captioned) -> torch.Tensor:
     """The mean squared error of the velocity over one random batch."""
     device = data.latents.device
     index = torch.randint(len(data.latents), (BATCH // processes(),), device=device)
-    drop = torch.rand(len(index), 1, device=device) < UNCONDITIONAL_SHARE
-    tokens = torch.where(drop, data.empty, data.tokens[index])
+    keep = torch.rand(len(index), device=device) >= UNCONDITIONAL_SHARE
     latents = data.latents[index]
-    noise = torch.randn_like(latents)
-    timesteps = torch.randint(_SCHEDULER.config.num_train_timesteps, (len(index),), device=device)
+    noise, timesteps = torch.randn_like(latents), random_timesteps(len(index), device)
     noisy = _SCHEDULER.add_noise(latents, noise, timesteps)
     velocity = _SCHEDULER.get_velocity(latents, noise, timesteps)
-    predicted = unet(noisy, timesteps, text_encoder(tokens)[0]).sample
+    predicted = unet(noisy, timesteps, data.embeddings[data.captions[index] * keep]).sample
     return F.mse_loss(predicted, velocity)
+
+
+def random_timesteps(count: int, device: torch.device) -> torch.Tensor:
+    """Timesteps to train at, (count,): 0 to 999, the noisier ones more often."""
+    share: torch.Tensor = torch.rand(count, device=device) ** TIMESTEP_POWER
+    return (share * _SCHEDULER.config.num_train_timesteps).long()
 
 
 def assemble(

@@ -1,7 +1,8 @@
 """The vision-language model: one small Qwen2.5-VL that writes the critique and the editing instructions.
 
-It learns the services' own messages and answers, both tasks mixed, on pictures drawn, degraded and passed
-through the autoencoder. The critique's description comes first, so that it looks before it judges.
+It learns the services' own messages and answers, both tasks mixed, on pictures drawn and degraded, passed
+through the autoencoder, or sampled from the base. The critique's description comes first and goes through
+the prompt point by point, so that it looks and compares before it judges.
 """
 
 import random
@@ -9,26 +10,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from diffusers import StableDiffusionPipeline
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
-from shapes.check import Observation
-from shapes.prompts import train_scenes
+from shapes.check import Observation, observe
+from shapes.prompts import train_prompts, train_scenes
+from shapes.train.base import sample
 from shapes.train.critic_data import Example, random_example
 from shapes.train.critic_model import PATCH, build, build_tokenizer, save
 from shapes.train.critic_quality import evaluate
-from shapes.train.loop import Average, descend, progress, start, warm_then_cosine
+from shapes.train.loop import Average, descend, own_random, processes, progress, rank, start, warm_then_cosine
 from shapes.train.reward_pictures import gallery
 from shapes.train.rewards import MILD, degrade
 
 STEPS = 6000
-BATCH = 24
+BATCH = 32
 LEARNING_RATE = 2e-3
 PICTURES_PER_SCENE = 12
+SAMPLES = 4000  # pictures sampled from the base, under training prompts
+SAMPLED_SHARE = 0.4  # of a batch's pictures
 CORPUS = 4000  # examples that the tokenizer is made from
 _GRID = 64 // PATCH
 _IMAGE_TOKENS = (_GRID // 2) ** 2
 _IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures (N, 3, 64, 64) uint8 and what the checker sees in each."""
+
+    pixels: torch.Tensor
+    observations: list[Observation]
 
 
 @dataclass(frozen=True)
@@ -46,22 +60,42 @@ def train(folder: Path, base: Path | None = None, seed: int = 0, steps: int = ST
     without it pictures stay as rendered.
     """
     start(seed)
-    rng = random.Random(seed)
-    pictures = gallery(train_scenes(), PICTURES_PER_SCENE, base / "vae" if base else None, seed)
-    tokenizer = build_tokenizer(_corpus(pictures.observations, rng))
+    tokenizer = build_tokenizer(_corpus(gallery(train_scenes(), 1, None, seed).observations, seed))
     model = build(tokenizer).train()
+    rng = own_random(seed)
+    drawn, sampled = _drawn(base, rng), _sampled(base, rng) if base else None
     average = Average(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
     for _, log in progress("critic", steps):
-        chosen = [rng.randrange(len(pictures.observations)) for _ in range(BATCH)]
+        pictures = sampled if sampled and rng.random() < SAMPLED_SHARE else drawn
+        chosen = [rng.randrange(len(pictures.observations)) for _ in range(BATCH // processes())]
         examples = [random_example(pictures.observations[index], rng) for index in chosen]
-        patches = to_patches(degrade(pictures.pictures[chosen], MILD))
+        patches = to_patches(degrade(pictures.pixels[chosen], MILD))
         loss = answer_loss(model, tokenizer, encode(tokenizer, examples), patches)
         log(descend(loss, optimizer, schedule))
         average.update(model)
+    if rank() > 0:
+        return {}
     save(average.module, tokenizer, folder)
     return evaluate(folder, base)
+
+
+def _drawn(base: Path | None, rng: random.Random) -> Pictures:
+    """This process's share of pictures of every training scene."""
+    vae = base / "vae" if base else None
+    pictures = gallery(train_scenes(), PICTURES_PER_SCENE // processes(), vae, rng.randrange(2**31))
+    return Pictures(pictures.pictures, pictures.observations)
+
+
+def _sampled(base: Path, rng: random.Random) -> Pictures:
+    """This process's share of what the base makes of training prompts, as the checker sees it."""
+    pipeline = StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    prompts = rng.choices(train_prompts(), k=SAMPLES // processes())
+    pictures = sample(pipeline, prompts, rng.randrange(2**31))
+    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    return Pictures(pixels, [observe(picture) for picture in pictures])
 
 
 def answer_loss(
@@ -114,8 +148,8 @@ def to_patches(images: torch.Tensor) -> torch.Tensor:
     return patches.expand(-1, -1, -1, -1, -1, -1, 2, -1, -1).reshape(-1, 3 * 2 * PATCH * PATCH)
 
 
-def _corpus(observations: list[Observation], rng: random.Random) -> list[str]:
-    texts = []
+def _corpus(observations: list[Observation], seed: int) -> list[str]:
+    rng, texts = random.Random(seed), list[str]()
     for _ in range(CORPUS):
         example = random_example(rng.choice(observations), rng)
         texts += ["system\n", "user\n", "assistant\n", "\n"]

@@ -25,7 +25,7 @@ from shapes.render import Pixels, render
 from shapes.scene import random_layout
 from shapes.train.base import sample
 
-MAX_ANSWER_TOKENS = 192
+MAX_ANSWER_TOKENS = 256
 SEED = 7000
 
 

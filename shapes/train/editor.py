@@ -15,7 +15,7 @@ from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPip
 from transformers import CLIPTextModel
 
 from shapes.train.autoencoder import LATENT_CHANNELS
-from shapes.train.base import build_scheduler, build_unet, save
+from shapes.train.base import build_scheduler, build_unet, random_timesteps, save
 from shapes.train.loop import (
     Average,
     descend,
@@ -90,7 +90,7 @@ def editing_loss(unet: UNet2DConditionModel, text_encoder: CLIPTextModel, data: 
     amount = MOST_SOURCE_NOISE * torch.rand(len(index), 1, 1, 1, device=device)
     sources = (sources + amount * torch.randn_like(sources)) * ~no_source[..., None, None]
     noise = torch.randn_like(targets)
-    timesteps = torch.randint(_SCHEDULER.config.num_train_timesteps, (len(index),), device=device)
+    timesteps = random_timesteps(len(index), device)
     noisy = _SCHEDULER.add_noise(targets, noise, timesteps)
     velocity = _SCHEDULER.get_velocity(targets, noise, timesteps)
     predicted = unet(torch.cat([noisy, sources], dim=1), timesteps, text_encoder(tokens)[0]).sample
