@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from shapes.train import autoencoder, base, critic, editor, editor_quality, manifest, rewards, text
+from shapes.train import autoencoder, base, critic, editor, editor_quality, manifest, reading, rewards
 from shapes.train.loop import MODELS, rank
 
 BUILD = Path("build/shapes")
@@ -30,13 +30,13 @@ SEEDS = {
 
 
 def _editor(folder: Path, seed: int) -> dict[str, float]:
-    editor.train(COMPETENT, folder, seed)
+    editor.train(COMPETENT, MODELS / "base", folder, seed)
     return editor_quality.evaluate_folders(MODELS / "base", folder) if rank() == 0 else {}
 
 
 STAGES: dict[str, Callable[[Path, int], dict[str, float]]] = {
     "autoencoder": lambda folder, seed: autoencoder.train(folder, seed),
-    "text_encoder": lambda folder, seed: text.train(folder, seed),
+    "text_encoder": lambda folder, seed: reading.train(folder, seed),
     "competent": lambda folder, seed: base.train(VAE, TEXT, folder, seed),
     "base": lambda folder, seed: base.misalign(COMPETENT, folder, seed),
     "editor_instruct_pix2pix": _editor,

@@ -165,8 +165,9 @@ def diffusion_loss(unet: UNet2DConditionModel, data: Captioned) -> torch.Tensor:
 
 def random_timesteps(count: int, device: torch.device) -> torch.Tensor:
     """Timesteps to train at, (count,): 0 to 999, the noisier ones more often."""
-    share: torch.Tensor = torch.rand(count, device=device) ** TIMESTEP_POWER
-    return (share * _SCHEDULER.config.num_train_timesteps).long()
+    share = torch.rand(count, device=device) ** TIMESTEP_POWER
+    timesteps: torch.Tensor = (share * _SCHEDULER.config.num_train_timesteps).long()
+    return timesteps
 
 
 def assemble(

@@ -1,7 +1,8 @@
 """The instruction editor (InstructPix2Pix, arXiv 2211.09800): source latents beside the noisy ones.
 
-It starts from the competent base and learns from rendered triples. Instructions alone are its text, so what
-it does can only come from reading them; v-prediction makes it learn early to copy the rest.
+It starts from the competent base and learns from triples whose sources are rendered or drawn by the base.
+Its text encoder learns to read instructions first. Instructions alone are its text, so what it does can only
+come from reading them; v-prediction makes it learn early to copy the rest.
 """
 
 from collections.abc import Sequence
@@ -12,13 +13,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
+from shapes.train import reading
 from shapes.train.autoencoder import LATENT_CHANNELS
 from shapes.train.base import build_scheduler, build_unet, random_timesteps, save
 from shapes.train.loop import (
     Average,
     descend,
+    gathered,
     own_random,
     processes,
     progress,
@@ -26,10 +29,11 @@ from shapes.train.loop import (
     start,
     warm_then_cosine,
 )
+from shapes.train.text import tokenize
 from shapes.train.triples import Triples, make_triples
 
-BATCH = 36
-STEPS = 2000
+BATCH = 64
+STEPS = 5000
 LEARNING_RATE = 1e-3
 WITHOUT_TEXT = 0.05  # shares of examples, as in the paper
 WITHOUT_SOURCE = 0.05
@@ -43,6 +47,16 @@ _SCHEDULER = build_scheduler()
 
 
 @dataclass(frozen=True)
+class EmbeddedTriples:
+    """Latents (N, C, 8, 8), and which of the embedded instructions (P, L, H) each has; the first is empty."""
+
+    sources: torch.Tensor
+    targets: torch.Tensor
+    instructions: torch.Tensor
+    embeddings: torch.Tensor
+
+
+@dataclass(frozen=True)
 class EditCase:
     """A picture (64, 64, 3) uint8 and what to do with it."""
 
@@ -50,23 +64,39 @@ class EditCase:
     instruction: str
 
 
-def train(competent: Path, folder: Path, seed: int = 3, steps: int = STEPS) -> None:
-    """Train the editor from the competent base and save it as a pipeline of its own."""
+def train(competent: Path, base: Path, folder: Path, seed: int = 3, steps: int = STEPS) -> None:
+    """Train the editor from the competent pipeline, for pictures of `base`, and save it as a pipeline."""
     device = start(seed)
-    base = StableDiffusionPipeline.from_pretrained(competent, dtype=torch.float32).to(device)
-    unet = widened(base.unet).to(device).train()
-    text_encoder = base.text_encoder.train()
-    data = make_triples(base.vae, base.tokenizer, own_random(seed))
-    unet_average, text_average = Average(unet), Average(text_encoder)
-    parameters = [*unet.parameters(), *text_encoder.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=1e-4)
+    drawing = StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32).to(device)
+    drawing.set_progress_bar_config(disable=True)
+    triples = make_triples(drawing, own_random(seed))
+    parts = StableDiffusionPipeline.from_pretrained(competent, dtype=torch.float32).to(device)
+    instructions = gathered(triples.texts)
+    torch.manual_seed(seed)
+    reading.learn(parts.text_encoder, parts.tokenizer, reading.of_instructions(instructions))
+    unet = widened(parts.unet).to(device).train()
+    data = _embedded(triples, parts.text_encoder, parts.tokenizer)
+    own_random(seed + 1)
+    average = Average(unet)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
     for _, log in progress("editor", steps):
-        log(descend(editing_loss(unet, text_encoder, data), optimizer, schedule))
-        unet_average.update(unet)
-        text_average.update(text_encoder)
+        log(descend(editing_loss(unet, data), optimizer, schedule))
+        average.update(unet)
     if rank() == 0:
-        save(_assemble(base, unet_average.module, text_average.module), folder)
+        save(_assemble(parts, average.module), folder)
+
+
+@torch.no_grad()
+def _embedded(
+    triples: Triples, text_encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast
+) -> EmbeddedTriples:
+    texts = ["", *sorted(set(triples.texts))]
+    place = {text: index for index, text in enumerate(texts)}
+    device = triples.sources.device
+    embeddings = text_encoder.eval()(tokenize(tokenizer, texts).to(device))[0]
+    chosen = torch.tensor([place[text] for text in triples.texts], device=device)
+    return EmbeddedTriples(triples.sources, triples.targets, chosen, embeddings)
 
 
 def widened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -79,21 +109,21 @@ def widened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     return wide
 
 
-def editing_loss(unet: UNet2DConditionModel, text_encoder: CLIPTextModel, data: Triples) -> torch.Tensor:
+def editing_loss(unet: UNet2DConditionModel, data: EmbeddedTriples) -> torch.Tensor:
     """The mean squared error of the target's velocity over one random batch."""
     device = data.targets.device
     index = torch.randint(len(data.targets), (BATCH // processes(),), device=device)
-    chance = torch.rand(len(index), 1, device=device)
-    tokens = torch.where(chance < WITHOUT_TEXT + WITHOUT_BOTH, data.empty, data.tokens[index])
+    chance = torch.rand(len(index), device=device)
+    texts = data.embeddings[data.instructions[index] * (chance >= WITHOUT_TEXT + WITHOUT_BOTH)]
     no_source = (chance >= WITHOUT_TEXT) & (chance < WITHOUT_TEXT + WITHOUT_BOTH + WITHOUT_SOURCE)
     targets, sources = data.targets[index], data.sources[index]
     amount = MOST_SOURCE_NOISE * torch.rand(len(index), 1, 1, 1, device=device)
-    sources = (sources + amount * torch.randn_like(sources)) * ~no_source[..., None, None]
+    sources = (sources + amount * torch.randn_like(sources)) * ~no_source[:, None, None, None]
     noise = torch.randn_like(targets)
     timesteps = random_timesteps(len(index), device)
     noisy = _SCHEDULER.add_noise(targets, noise, timesteps)
     velocity = _SCHEDULER.get_velocity(targets, noise, timesteps)
-    predicted = unet(torch.cat([noisy, sources], dim=1), timesteps, text_encoder(tokens)[0]).sample
+    predicted = unet(torch.cat([noisy, sources], dim=1), timesteps, texts).sample
     return F.mse_loss(predicted, velocity)
 
 
@@ -118,12 +148,12 @@ def edit(
 
 
 def _assemble(
-    base: StableDiffusionPipeline, unet: UNet2DConditionModel, text_encoder: CLIPTextModel
+    parts: StableDiffusionPipeline, unet: UNet2DConditionModel
 ) -> StableDiffusionInstructPix2PixPipeline:
     return StableDiffusionInstructPix2PixPipeline(
-        vae=base.vae,
-        text_encoder=text_encoder.eval(),
-        tokenizer=base.tokenizer,
+        vae=parts.vae,
+        text_encoder=parts.text_encoder,
+        tokenizer=parts.tokenizer,
         unet=unet.eval(),
         scheduler=build_scheduler(),
         safety_checker=None,

@@ -46,6 +46,15 @@ def own_random(seed: int) -> random.Random:
     return random.Random(seed * 1000 + rank())
 
 
+def gathered(texts: list[str]) -> list[str]:
+    """The texts of all processes together."""
+    if processes() == 1:
+        return texts
+    parts = [list[str]()] * processes()
+    distributed.all_gather_object(parts, texts)
+    return [text for part in parts for text in part]
+
+
 def descend(
     loss: torch.Tensor,
     optimizer: torch.optim.Optimizer,

@@ -1,62 +1,95 @@
 """Editing triples: a picture, an instruction, and the picture that carrying it out should give."""
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from diffusers import AutoencoderKL
-from transformers import PreTrainedTokenizerFast
+from diffusers import StableDiffusionPipeline
 
-from shapes.check import Fault, Observation, Report, Seen
+from shapes.check import Fault, Observation, Report, Seen, observe
 from shapes.faults import shown_for
 from shapes.instructions import instructions_for
-from shapes.prompts import all_scenes, held_out_scenes
-from shapes.render import render
+from shapes.prompts import all_scenes, held_out_scenes, train_prompts
+from shapes.render import Pixels, render
 from shapes.scene import BACKGROUND_COLORS, OBJECT_COLORS, SHAPES, Item, Layout, Scene, random_layout
 from shapes.train.autoencoder import encode, to_tensor
+from shapes.train.base import sample
 from shapes.train.loop import processes
-from shapes.train.text import tokenize
 
 TRIPLES = 24_000
 TARGETS_PER_SOURCE = 3
 SYSTEMATIC_SHARE = 0.4  # edits that put one of the base's own faults right
 MOVE_SHARE = 0.06  # edits that exchange the two items' places
+SAMPLED_SHARE = 0.5  # sources that the base drew; their targets are rendered where it drew the items
+CHUNK = 100
 
 
 @dataclass(frozen=True)
 class Triples:
-    """Latents (N, C, 8, 8) of sources and targets, token ids (N, L) of the instructions between them."""
+    """Latents (N, C, 8, 8) of sources and targets, and the instructions between them."""
 
     sources: torch.Tensor
     targets: torch.Tensor
-    tokens: torch.Tensor
-    empty: torch.Tensor
+    texts: list[str]
 
 
-def make_triples(vae: AutoencoderKL, tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Triples:
+@dataclass(frozen=True)
+class Source:
+    """A picture, and the scene and layout that it shows."""
+
+    picture: Pixels
+    scene: Scene
+    layout: Layout
+
+
+def make_triples(base: StableDiffusionPipeline, rng: random.Random) -> Triples:
     """This process's share of TRIPLES: several instructions for every source, over scenes never held out."""
     known = set(held_out_scenes())
     sources, targets = list[torch.Tensor](), list[torch.Tensor]()
     texts: list[str] = []
-    while len(texts) < TRIPLES // processes():
+    for found in _chunks(base, rng):
         before, after, instructions = [], [], []
-        for _ in range(100):
-            source = shown_for(rng.choice(all_scenes()), rng)
-            layout = random_layout(source, rng)
+        for source in found:
             for _ in range(TARGETS_PER_SOURCE):
-                text, target, moved = random_edit(source, layout, rng)
+                text, target, moved = random_edit(source.scene, source.layout, rng)
                 if target in known:
                     continue
-                before.append(render(source, layout))
+                before.append(source.picture)
                 after.append(render(target, moved))
                 instructions.append(text)
-        latents = encode(vae, to_tensor(before + after))
+        latents = encode(base.vae, to_tensor(before + after))
         sources.append(latents[: len(before)])
         targets.append(latents[len(before) :])
         texts += instructions
-    tokens, empty = tokenize(tokenizer, texts), tokenize(tokenizer, [""])
-    device = sources[0].device
-    return Triples(torch.cat(sources), torch.cat(targets), tokens.to(device), empty.to(device))
+    return Triples(torch.cat(sources), torch.cat(targets), texts)
+
+
+def _chunks(base: StableDiffusionPipeline, rng: random.Random) -> Iterator[list[Source]]:
+    """Sources a hundred at a time, those that the base drew first."""
+    chunks = TRIPLES // TARGETS_PER_SOURCE // processes() // CHUNK
+    for chunk in range(chunks):
+        yield _sampled(base, rng) if chunk < chunks * SAMPLED_SHARE else _rendered(rng)
+
+
+def _rendered(rng: random.Random) -> list[Source]:
+    sources = []
+    for _ in range(CHUNK):
+        scene = shown_for(rng.choice(all_scenes()), rng)
+        layout = random_layout(scene, rng)
+        sources.append(Source(render(scene, layout), scene, layout))
+    return sources
+
+
+def _sampled(base: StableDiffusionPipeline, rng: random.Random) -> list[Source]:
+    """What the base makes of training prompts, where the checker sees a scene in it."""
+    prompts = rng.choices(train_prompts(), k=CHUNK)
+    sources = []
+    for picture in sample(base, prompts, rng.randrange(2**31)):
+        seen = observe(picture)
+        if seen.scene is not None and len({found.item for found in seen.items}) == len(seen.items):
+            sources.append(Source(picture, seen.scene, tuple(found.place for found in seen.ordered)))
+    return sources
 
 
 def random_edit(source: Scene, layout: Layout, rng: random.Random) -> tuple[str, Scene, Layout]:
