@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shapes.train import autoencoder, base, critic, editor, editor_quality, manifest, reading, rewards
-from shapes.train.loop import MODELS, rank
+from shapes.train.loop import MODELS, processes, rank
 
 BUILD = Path("build/shapes")
 INTERMEDIATE = ("autoencoder", "text_encoder", "competent")
@@ -46,6 +46,12 @@ STAGES: dict[str, Callable[[Path, int], dict[str, float]]] = {
 }
 
 
+def _command(name: str) -> str:
+    """What was typed: the processes' number belongs to it, for each draws numbers of its own."""
+    launcher = f"torchrun --nproc-per-node {processes()}" if processes() > 1 else "python"
+    return f"{launcher} -m shapes.train {name}"
+
+
 def main(names: list[str]) -> None:
     """Train the named stages, or all."""
     unknown = [name for name in names if name not in (*STAGES, "all")]
@@ -59,7 +65,7 @@ def main(names: list[str]) -> None:
         if rank() == 0:
             print(name, quality, flush=True)
         if rank() == 0 and name not in INTERMEDIATE:
-            manifest.record(name, f"python -m shapes.train {name}", SEEDS[name], quality)
+            manifest.record(name, _command(name), SEEDS[name], quality)
 
 
 if __name__ == "__main__":
