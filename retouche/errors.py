@@ -11,6 +11,7 @@ RetoucheError                  500 internal              bug; not retryable
 │   ├── JobNotFound            404 job-not-found
 │   └── RunNotFound            404 run-not-found
 ├── Conflict                   409 conflict              the state of the thing forbids it
+│   └── TrainingStopped        409 training-stopped      a run that would only get worse: NaN, collapse
 ├── PayloadTooLarge            413 payload-too-large
 ├── Overloaded                 429 overloaded            retryable: come back after `retry_after_seconds`
 ├── ModelFailure               500 model-failure         the model raised, or answered out of its schema
@@ -118,6 +119,10 @@ class RunNotFound(NotFound):
 
 class Conflict(RetoucheError):
     code, status = "conflict", 409
+
+
+class TrainingStopped(Conflict):
+    code = "training-stopped"
 
 
 class PayloadTooLarge(RetoucheError):

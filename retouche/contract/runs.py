@@ -87,7 +87,7 @@ class Lora(Frozen):
 
     kind: Literal["lora"] = "lora"
     rank: Annotated[int, Field(ge=1, le=512)] = 16
-    alpha: Annotated[float, Field(gt=0, le=1_024)] | None = Field(default=None, description="none: the rank")
+    alpha: Annotated[int, Field(ge=1, le=1_024)] | None = Field(default=None, description="none: the rank")
 
 
 class Full(Frozen):

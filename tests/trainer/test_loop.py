@@ -1,0 +1,151 @@
+"""A run of the training loop: what it learns, how it goes on after a kill, when it stops."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from retouche.contract.runs import (
+    DiffusionDpo,
+    DiffusionRpo,
+    Full,
+    Lora,
+    Objective,
+    RichDpo,
+    RunSpec,
+    Sft,
+    TrainingMetrics,
+    Tuning,
+)
+from retouche.errors import BadRequest, Conflict, TrainingStopped
+from tests.trainer.tiny import SDXL, NoisePairs, policy, save_base, spec
+from trainer.checkpoints import finished
+from trainer.loop import train
+from trainer.policy import check_base
+
+OBJECTIVES: list[Objective] = [
+    Sft(),
+    DiffusionDpo(beta=100.0),
+    DiffusionDpo(beta=100.0, loss="hinge", anchor_weight=1.0),
+    DiffusionDpo(beta=100.0, loss="ipo"),
+    DiffusionRpo(beta=100.0, temperature=0.5),
+    RichDpo(beta=100.0, strength=0.8),
+]
+
+
+def run(
+    folder: Path, run_spec: RunSpec, sdxl: bool = False, prediction: str = "epsilon"
+) -> list[TrainingMetrics]:
+    """Train in `folder` and return everything that was logged."""
+    logged: list[TrainingMetrics] = []
+    config = {"config": SDXL} if sdxl else {}
+    chosen = policy(folder / "base", run_spec.tuning, prediction=prediction, **config)
+    train(run_spec, chosen, NoisePairs(sdxl), folder, logged.append)
+    return logged
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """What the last checkpoint holds."""
+    return load_file(finished(folder)[-1] / "weights.safetensors")
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: str(objective.name))
+def test_training_prefers_the_chosen_images_more_and_more(tmp_path: Path, objective: Objective) -> None:
+    logged = run(tmp_path, spec(objective, steps=40, learning_rate=3e-3))
+    if not isinstance(objective, Sft):
+        assert logged[-1].reward_margin > max(0.0, logged[0].reward_margin)
+    assert logged[-1].chosen_error < logged[-1].reference_chosen_error or not isinstance(objective, Sft)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("sdxl", [False, True], ids=["sd15", "sdxl"])
+@pytest.mark.parametrize("tuning", [Lora(rank=4), Full()], ids=["lora", "full"])
+def test_every_kind_of_model_is_trained(tmp_path: Path, tuning: Tuning, sdxl: bool, prediction: str) -> None:
+    logged = run(tmp_path, spec(DiffusionDpo(beta=100.0), tuning, steps=2), sdxl, prediction)
+    assert logged[0].chosen_error == pytest.approx(logged[0].reference_chosen_error)
+    assert logged[1].chosen_error != logged[1].reference_chosen_error
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES[::2], ids=lambda objective: str(objective.name))
+def test_four_at_once_take_the_step_of_two_times_two(tmp_path: Path, objective: Objective) -> None:
+    run(tmp_path / "4x1", spec(objective, steps=3))
+    run(tmp_path / "2x2", spec(objective, steps=3, batch_size=2, gradient_accumulation_steps=2))
+    whole, parts = weights(tmp_path / "4x1"), weights(tmp_path / "2x2")
+    for name, weight in whole.items():
+        assert torch.allclose(weight, parts[name], atol=2e-5), name
+
+
+def test_a_run_that_was_cut_off_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    whole = spec(DiffusionDpo(beta=100.0), Lora(rank=4), checkpoint_every_steps=3, ema_decay=0.9)
+    run(tmp_path / "undisturbed", whole)
+    steps: list[int] = []
+
+    def stop_once() -> bool:
+        steps.append(1)
+        return len(steps) == 5
+
+    train(whole, policy(tmp_path / "base", whole.tuning), NoisePairs(), tmp_path / "cut", cancelled=stop_once)
+    assert finished(tmp_path / "cut")[-1].name == "00000005"
+    train(whole, policy(tmp_path / "base", whole.tuning), NoisePairs(), tmp_path / "cut")
+    for name in ("weights", "optimizer", "average"):
+        one, other = (finished(tmp_path / run)[-1] / f"{name}.safetensors" for run in ("undisturbed", "cut"))
+        assert one.read_bytes() == other.read_bytes(), name
+
+
+_TRAIN = """
+import sys
+from pathlib import Path
+from retouche.contract.runs import RunSpec
+from tests.trainer.tiny import NoisePairs, policy
+from trainer.loop import train
+
+folder = Path(sys.argv[1])
+spec = RunSpec.model_validate_json((folder / "spec.json").read_text())
+train(spec, policy(folder / "base", spec.tuning), NoisePairs(), folder)
+"""
+
+
+def test_a_killed_process_started_again_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    whole = spec(DiffusionDpo(beta=100.0), steps=60, checkpoint_every_steps=4)
+    run(tmp_path / "undisturbed", whole)
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    (folder / "spec.json").write_text(whole.model_dump_json())
+    command = [sys.executable, "-c", _TRAIN, str(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2])
+    while not finished(folder) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parents[2])
+    same = [weights(tmp_path / "undisturbed"), weights(folder)]
+    assert all(torch.equal(value, same[1][name]) for name, value in same[0].items())
+
+
+def test_a_collapse_stops_the_run_and_leaves_a_good_checkpoint(tmp_path: Path) -> None:
+    doomed = spec(
+        DiffusionDpo(beta=1e5), steps=60, learning_rate=0.3, checkpoint_every_steps=1, collapse_ratio=3
+    )
+    with pytest.raises(TrainingStopped, match=r"collapse_ratio|not finite|is nan|is inf"):
+        run(tmp_path, doomed)
+    assert all(weight.isfinite().all() for weight in weights(tmp_path).values())
+
+
+def test_another_specification_does_not_resume(tmp_path: Path) -> None:
+    run(tmp_path, spec(DiffusionDpo(), steps=1))
+    with pytest.raises(Conflict, match="objective"):
+        run(tmp_path, spec(DiffusionDpo(beta=1.0), steps=1))
+
+
+def test_a_base_that_cannot_be_trained_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="no Stable Diffusion pipeline"):
+        check_base(str(tmp_path))
+    with pytest.raises(BadRequest, match="'sample'"):
+        check_base(str(save_base(tmp_path / "base", prediction_type="sample")))
