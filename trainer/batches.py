@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from hashlib import sha256
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 
+from retouche.contract.payload import JsonObject
 from retouche.contract.runs import TrainingData
 
 
@@ -34,8 +35,11 @@ class PairBatch:
         return len(self.chosen_latents_BCHW)
 
     def to(self, device: torch.device) -> Self:
-        parts = [getattr(self, field.name) for field in fields(self)]
-        return type(self)(*[part if part is None else part.to(device) for part in parts])
+        moved: list[Any] = []
+        for field in fields(self):
+            part: torch.Tensor | None = getattr(self, field.name)
+            moved.append(part if part is None else part.to(device))
+        return type(self)(*moved)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,12 @@ class Pairs(Protocol):
         """Which pair stands at each position of the run."""
 
     def batch(self, draws: Sequence[Draw]) -> PairBatch: ...
+
+    def state(self) -> JsonObject:
+        """What a checkpoint has to keep of the source, in JSON."""
+
+    def restore(self, state: JsonObject) -> None:
+        """Go on from what a checkpoint kept."""
 
     def checkpointed(self, positions: int) -> None:
         """A checkpoint now contains the use of the first `positions` positions."""

@@ -3,7 +3,7 @@
 checkpoints/<step>/weights.safetensors      the trained weights
 checkpoints/<step>/average.safetensors      their moving average, where there is one
 checkpoints/<step>/optimizer.safetensors    AdamW's moments, `<name>.<moment>`
-checkpoints/<step>/state.json               step, positions used, specification, loss scale
+checkpoints/<step>/state.json               step, positions used, specification, loss scale, source
 
 Noise, order and learning rate are functions of seed and step: there is no random state to save.
 """
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from retouche.contract.payload import JsonObject
 from retouche.contract.runs import RunSpec
 from retouche.errors import Conflict
 
@@ -35,6 +36,7 @@ class Checkpoint:
     optimizer: Weights
     average: Weights | None
     loss_scale: dict[str, Any]
+    source: JsonObject
 
 
 def write(folder: Path, checkpoint: Checkpoint, spec: RunSpec) -> Path:
@@ -51,6 +53,7 @@ def write(folder: Path, checkpoint: Checkpoint, spec: RunSpec) -> Path:
         "step": checkpoint.step,
         "positions": checkpoint.positions,
         "loss_scale": checkpoint.loss_scale,
+        "source": checkpoint.source,
         "spec": spec.model_dump(mode="json"),
     }
     (aside / "state.json").write_text(json.dumps(state, indent=2) + "\n")
@@ -85,6 +88,7 @@ def newest(folder: Path, spec: RunSpec) -> Checkpoint | None:
         load_file(last / "optimizer.safetensors"),
         load_file(average) if average.exists() else None,
         state["loss_scale"],
+        state["source"],
     )
 
 

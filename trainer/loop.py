@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate.accelerator import Accelerator
 
 from retouche.contract.runs import DiffusionRpo, Optimisation, RunSpec, TrainingMetrics
 from retouche.errors import TrainingStopped
@@ -166,7 +166,8 @@ def _excesses_beforehand(training: Training, micro_batches: list[MicroBatch]) ->
 def _whole(
     training: Training, micro_batches: list[MicroBatch], place: int, errors: list[PairErrors]
 ) -> Whole | None:
-    objective, gather = training.spec.objective, training.accelerator.gather
+    objective: Any = training.spec.objective
+    gather: Any = training.accelerator.gather
     if not isinstance(objective, DiffusionRpo):
         return None
     chosen_I = torch.cat([gather(part.chosen_excess_B.detach()) for part in errors])
@@ -198,7 +199,9 @@ def _checkpoint(training: Training, step: int, folder: Path) -> None:
     if accelerator.is_main_process:
         optimizer = checkpoints.moments(_adam(training), list(weights))
         scale = dict(accelerator.scaler.state_dict()) if accelerator.scaler else {}
-        saved = Checkpoint(step, positions, weights, optimizer, training.average, scale)
+        saved = Checkpoint(
+            step, positions, weights, optimizer, training.average, scale, training.pairs.state()
+        )
         checkpoints.write(folder, saved, training.spec)
         training.pairs.checkpointed(positions)
     accelerator.wait_for_everyone()
@@ -215,6 +218,7 @@ def _resumed(training: Training, folder: Path) -> int:
             weight.copy_(saved.weights[name])
         for name, average in (training.average or {}).items():
             average.copy_((saved.average or {})[name])
+    training.pairs.restore(saved.source)
     checkpoints.restore_moments(_adam(training), list(weights), saved.optimizer)
     if training.accelerator.scaler and saved.loss_scale:
         training.accelerator.scaler.load_state_dict(saved.loss_scale)

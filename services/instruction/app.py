@@ -14,7 +14,7 @@ from services.vlm.backend import open_backend
 from services.vlm.chat import messages_revision
 from serving.app import Loaded, require_ready, while_connected
 from serving.app import create_app as create
-from serving.identity import identify
+from retouche.identity import identify
 from serving.images import referenced
 from serving.memo import answered
 from serving.profile import load_profile, located

@@ -15,7 +15,7 @@ from services.reward.settings import Settings
 from serving.app import Loaded, require_ready, while_connected
 from serving.app import create_app as create
 from serving.batching import MicroBatcher
-from serving.identity import identify
+from retouche.identity import identify
 from serving.images import load_image, referenced
 from serving.memo import answered
 from serving.profile import load_profile, located

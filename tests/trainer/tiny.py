@@ -9,6 +9,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from retouche.contract.jobs import JobId
+from retouche.contract.payload import JsonObject
 from retouche.contract.runs import Full, Objective, Optimisation, RunSpec, TrainingData, Tuning
 from trainer.batches import Draw, PairBatch, digest_of, in_epochs
 from trainer.policy import Policy, load
@@ -86,6 +87,11 @@ class NoisePairs:
             return batch
         pooled = torch.stack([_noise(200 + draw.pair, 8) for draw in draws])
         return replace(batch, pooled_embeddings_BP=pooled, time_ids_B6=torch.full((len(draws), 6), 32.0))
+
+    def state(self) -> JsonObject:
+        return {}
+
+    def restore(self, state: JsonObject) -> None: ...
 
     def checkpointed(self, positions: int) -> None: ...
 

@@ -1,0 +1,149 @@
+"""What the trainer reads: jobs and Pick-a-Pic folders, encoded once."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from retouche.contract.runs import TrainingData
+from retouche.errors import BadRequest, Conflict, ImageNotFound, JobNotFound
+from retouche.images import decode, encode
+from retouche.store import ObjectStore, image_path, run
+from shapes.train.loop import MODELS
+from tests.trainer import worlds
+from trainer.batches import draws, in_epochs
+from trainer.encode import Encoding, encode_pairs
+from trainer.encoded import EncodedPairs
+from trainer.encoders import Encoders, RelationModel
+from trainer.pairs import TrainingPair
+from trainer.sources.dataset import finished_pairs
+from trainer.sources.pick_a_pic import folder_pairs
+
+BASE = str(MODELS / "base")
+
+
+def encoding(relations: bool = False) -> Encoding:
+    return Encoding(Encoders(BASE), RelationModel(str(MODELS / "reward_clip")) if relations else None)
+
+
+def test_a_finished_job_becomes_batches(store: ObjectStore) -> None:
+    pairs = run(finished_pairs(store, worlds.finished_job(store)))
+    encode_pairs(store, encoding(relations=True), pairs)
+    data = EncodedPairs(store, encoding(relations=True), pairs, seed=0)
+    batch = data.batch(draws(data, TrainingData(job="job-" + "0" * 16), 0, range(3)))
+    assert batch.chosen_latents_BCHW.shape == batch.rejected_latents_BCHW.shape == (3, 8, 8, 8)
+    assert batch.prompt_embeddings_BLD.shape[0] == 3
+    assert batch.chosen_relation_BE is not None
+    assert torch.allclose(batch.chosen_relation_BE.norm(dim=-1), torch.ones(3))
+
+
+def test_latents_are_those_that_the_base_decodes_to_the_picture(store: ObjectStore) -> None:
+    pairs = run(finished_pairs(store, worlds.finished_job(store)))[:1]
+    parts = encoding()
+    encode_pairs(store, parts, pairs)
+    data = EncodedPairs(store, parts, pairs, seed=0)
+    batch = data.batch(draws(data, TrainingData(job="job-" + "0" * 16), 0, range(1)))
+    vae = parts.encoders._vae
+    pixels = (vae.decode(batch.chosen_latents_BCHW / vae.config.scaling_factor).sample[0] + 1) * 127.5
+    original = torch.tensor(list(decode(run(store.get_image(pairs[0].chosen))).tobytes())).reshape(64, 64, 3)
+    assert (pixels.permute(1, 2, 0) - original).abs().mean() < 8
+
+
+def test_what_was_encoded_once_needs_no_model_again(store: ObjectStore) -> None:
+    pairs = run(finished_pairs(store, worlds.finished_job(store)))
+    encode_pairs(store, encoding(relations=True), pairs, flips=True)
+    again = encoding(relations=True)
+    told: list[tuple[int, int]] = []
+    encode_pairs(store, again, pairs, flips=True, told=lambda done, total: told.append((done, total)))
+    assert told == []
+    assert "_vae" not in vars(again.encoders)
+    assert "_text_encoders" not in vars(again.encoders)
+
+
+def test_a_flip_mirrors_both_images_and_an_empty_prompt_is_the_empty_one(store: ObjectStore) -> None:
+    pairs = run(finished_pairs(store, worlds.finished_job(store)))
+    encode_pairs(store, encoding(), pairs, flips=True)
+    data = EncodedPairs(store, encoding(), pairs, seed=0)
+    asked = TrainingData(job="job-" + "0" * 16, horizontal_flips=True, empty_prompt_share=0.5)
+    drawn = draws(data, asked, 0, range(32))
+    assert {draw.flipped for draw in drawn} == {draw.empty_prompt for draw in drawn} == {False, True}
+    same_pair = [draw for draw in drawn if draw.pair == drawn[0].pair]
+    plain = next((draw for draw in drawn if not draw.flipped), drawn[0])
+    assert same_pair
+    mirrored = type(plain)(plain.pair, True, plain.empty_prompt, plain.position)
+    one, other = data.batch([plain]), data.batch([mirrored])
+    assert not torch.equal(one.chosen_latents_BCHW, other.chosen_latents_BCHW)
+    assert not torch.equal(one.rejected_latents_BCHW, other.rejected_latents_BCHW)
+
+
+def test_every_epoch_has_every_pair_once_and_an_order_of_its_own() -> None:
+    first, second = in_epochs(10, 7, range(10)), in_epochs(10, 7, range(10, 20))
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second
+    assert in_epochs(10, 7, range(5, 15)) == first[5:] + second[:5]
+
+
+def test_an_unfinished_or_unknown_job_is_refused_by_name(store: ObjectStore) -> None:
+    job_id = worlds.submit(store, shards=2)
+    worlds.finish(store, job_id, 0)
+    with pytest.raises(Conflict, match=r"shard 2 of 2 .* not finished"):
+        run(finished_pairs(store, job_id))
+    with pytest.raises(JobNotFound, match="job-none"):
+        run(finished_pairs(store, "job-none"))
+
+
+def test_a_pair_whose_image_is_gone_is_named(store: ObjectStore) -> None:
+    pairs = run(finished_pairs(store, worlds.finished_job(store)))
+    run(store.delete(image_path(pairs[2].chosen)))
+    with pytest.raises(ImageNotFound, match=pairs[2].id):
+        encode_pairs(store, encoding(), pairs)
+
+
+def pick_a_pic(folder: Path, store: ObjectStore, **columns: object) -> str:
+    """A folder of three labelled rows: the first image better, the second better, a tie."""
+    pairs = run(finished_pairs(store, worlds.finished_job(store)))
+    images = [run(store.get_image(image)) for image in (pairs[0].chosen, pairs[0].rejected)]
+    table = {
+        "jpg_0": [images[0]] * 3,
+        "jpg_1": [images[1]] * 3,
+        "label_0": [1.0, 0.0, 0.5],
+        "label_1": [0.0, 1.0, 0.5],
+        "caption": ["a red circle"] * 3,
+        "has_label": [True] * 3,
+    } | columns
+    (folder / "data").mkdir(parents=True)
+    kept = {name: values for name, values in table.items() if values is not None}
+    pq.write_table(pa.table(kept), folder / "data" / "train-00000-of-00001.parquet")
+    return str(folder)
+
+
+def test_a_pick_a_pic_folder_gives_pairs_and_drops_ties(tmp_path: Path, store: ObjectStore) -> None:
+    imported = run(folder_pairs(store, pick_a_pic(tmp_path / "some_pickapic", store)))
+    first, second = imported.pairs
+    assert (first.chosen, first.rejected) == (second.rejected, second.chosen)
+    assert imported.dropped == {"tie": 1}
+    encode_pairs(store, encoding(), imported.pairs)
+
+
+def test_a_damaged_image_is_counted_and_named_and_the_rest_goes_on(
+    tmp_path: Path, store: ObjectStore
+) -> None:
+    folder = pick_a_pic(tmp_path / "some_pickapic", store, jpg_0=[b"not an image"] + [b"x"] * 2)
+    with pytest.raises(BadRequest, match="unreadable_image"):
+        run(folder_pairs(store, folder))
+
+
+def test_a_folder_without_a_column_is_refused_with_its_name(tmp_path: Path, store: ObjectStore) -> None:
+    with pytest.raises(BadRequest, match="'caption'"):
+        run(folder_pairs(store, pick_a_pic(tmp_path / "some_pickapic", store, caption=None)))
+    with pytest.raises(BadRequest, match="no data/train"):
+        run(folder_pairs(store, str(tmp_path)))
+
+
+def test_images_of_other_sizes_are_cut_to_the_base(store: ObjectStore) -> None:
+    wide = run(store.put_image(encode(Image.new("RGB", (200, 100), "red"))))
+    tall = run(store.put_image(encode(Image.new("RGB", (50, 90), "blue"))))
+    encode_pairs(store, encoding(), [TrainingPair("odd", "a red circle", wide, tall)])

@@ -1,0 +1,94 @@
+"""Training on a job that still runs: nothing is lost and nothing repeated when the trainer is killed."""
+
+import pytest
+from redis import Redis
+
+from retouche.coordination import SHARDS_STREAM
+from retouche.errors import Conflict
+from retouche.store import ObjectStore, job_path, run
+from shapes.train.loop import MODELS
+from tests.trainer import worlds
+from trainer.encode import Encoding
+from trainer.encoders import Encoders
+from trainer.sources.stream import StreamedPairs
+
+RUN = "run-0123456789abcdef"
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Redis:
+    connection = Redis.from_url(redis_url)
+    connection.delete(SHARDS_STREAM)
+    return connection
+
+
+def trainer(store: ObjectStore, redis: Redis, job_id: str) -> StreamedPairs:
+    """A trainer as it starts, or starts again."""
+    return StreamedPairs(store, redis, Encoding(Encoders(str(MODELS / "base"))), job_id, RUN, seed=0)
+
+
+def finish(store: ObjectStore, redis: Redis, job_id: str, shard: int) -> None:
+    """What a worker does: commit the shard, then say so."""
+    worlds.finish(store, job_id, shard)
+    redis.xadd(SHARDS_STREAM, {"job": job_id, "shard": shard, "pairs": 4})
+
+
+def pending(redis: Redis) -> int:
+    return int(redis.xpending(SHARDS_STREAM, RUN)["pending"])
+
+
+def test_pairs_come_in_the_order_of_their_shards_and_are_acknowledged_when_used(
+    store: ObjectStore, redis: Redis
+) -> None:
+    job_id = worlds.submit(store, shards=3)
+    finish(store, redis, job_id, 2)
+    finish(store, redis, job_id, 0)
+    pairs = trainer(store, redis, job_id)
+    assert pairs.indices(range(8)) == list(range(8))
+    assert pairs.state()["shards"] == [2, 0]
+    pairs.checkpointed(3)
+    assert pending(redis) == 2
+    pairs.checkpointed(5)
+    assert pending(redis) == 1
+
+
+def test_a_killed_trainer_loses_nothing_and_repeats_nothing(store: ObjectStore, redis: Redis) -> None:
+    job_id = worlds.submit(store, shards=3)
+    for shard in (1, 2):
+        finish(store, redis, job_id, shard)
+    first = trainer(store, redis, job_id)
+    first.indices(range(8))
+    checkpoint, digest = first.state(), first.digest
+    first.checkpointed(4)  # shard 1 is used up; then the trainer is killed while it uses shard 2
+    again = trainer(store, redis, job_id)
+    again.restore(checkpoint)
+    assert again.digest == digest
+    finish(store, redis, job_id, 0)
+    assert again.indices(range(8, 12)) == [8, 9, 10, 11]
+    assert again.state() == {"shards": [1, 2, 0], "ended": True}
+    again.checkpointed(12)
+    assert pending(redis) == 0
+
+
+def test_an_event_told_twice_is_one_shard(store: ObjectStore, redis: Redis) -> None:
+    job_id = worlds.submit(store, shards=2)
+    finish(store, redis, job_id, 0)
+    redis.xadd(SHARDS_STREAM, {"job": job_id, "shard": 0, "pairs": 4})
+    finish(store, redis, job_id, 1)
+    pairs = trainer(store, redis, job_id)
+    assert sorted(pairs.indices(range(8, 16))) == list(range(8))
+    pairs.checkpointed(16)
+    assert pending(redis) == 0
+
+
+def test_a_shard_whose_event_was_lost_is_found_in_the_store(store: ObjectStore, redis: Redis) -> None:
+    job_id = worlds.submit(store, shards=1)
+    worlds.finish(store, job_id, 0)
+    assert trainer(store, redis, job_id).indices(range(4)) == [0, 1, 2, 3]
+
+
+def test_a_cancelled_job_ends_the_wait(store: ObjectStore, redis: Redis) -> None:
+    job_id = worlds.submit(store, shards=2)
+    run(store.create(job_path(job_id, "cancelled"), b""))
+    with pytest.raises(Conflict, match="without a preference pair"):
+        trainer(store, redis, job_id).indices(range(4))

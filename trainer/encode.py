@@ -1,0 +1,136 @@
+"""Latents, prompt embeddings and relations: computed once per image and prompt, kept in the object store.
+
+Everything lies under the identity of the model that made it, so another run on the same base finds it there,
+and a training step never touches the autoencoder or a text encoder. A model is loaded only if something that
+it makes is missing.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TypeVar
+
+import torch
+from PIL import Image
+from safetensors.torch import save
+
+from retouche.errors import RetoucheError
+from retouche.images import decode
+from retouche.store import ObjectStore, run
+from trainer.encoders import Encoders, RelationModel
+from trainer.pairs import TrainingPair
+
+BATCH = 16
+
+Told = Callable[[int, int], None]  # how many of how many parts are encoded
+Made = Mapping[str, torch.Tensor]
+KeyT = TypeVar("KeyT")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The models that encode pairs, and where in the store what they make lies."""
+
+    encoders: Encoders
+    relations: RelationModel | None = None
+
+    def latents(self, image: str, flipped: bool) -> str:
+        name = image.removeprefix("sha256:") + (".flipped" if flipped else "")
+        return f"latents/{self.encoders.vae_identity}/{name[:2]}/{name}.safetensors"
+
+    def prompt(self, prompt: str) -> str:
+        return _by_digest("embeddings", self.encoders.text_identity, prompt)
+
+    def relation(self, prompt: str, image: str) -> str:
+        identity = self.relations.identity if self.relations else ""
+        return _by_digest("relations", identity, f"{image}\n{prompt}")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Parts that one model makes: where each goes, what it is made of, and how a batch of them is made."""
+
+    paths: dict[str, tuple[TrainingPair, str, bool]]  # path: pair, image, flipped
+    make: Callable[[Sequence[tuple[TrainingPair, str, bool]]], Sequence[Made]]
+
+
+def encode_pairs(
+    store: ObjectStore,
+    encoding: Encoding,
+    pairs: Sequence[TrainingPair],
+    flips: bool = False,
+    told: Told = lambda _done, _of: None,
+) -> None:
+    """Put into the store what it lacks of `pairs`, and the empty prompt.
+
+    Mirrored images are encoded as such: an autoencoder's latents of them are not its mirrored latents.
+
+    Raises:
+        RetoucheError: an image is not in the store or cannot be read; names the pair.
+    """
+    works = [_Work(missing(store, work.paths), work.make) for work in _works(store, encoding, pairs, flips)]
+    done, total = 0, sum(len(work.paths) for work in works)
+    for work in works:
+        for part in _chunks(list(work.paths.items())):
+            made = work.make([item for _, item in part])
+            run(_put(store, {path: save(dict(each)) for (path, _), each in zip(part, made, strict=True)}))
+            done += len(part)
+            told(done, total)
+
+
+def missing(store: ObjectStore, paths: Mapping[str, KeyT]) -> dict[str, KeyT]:
+    """Those of `paths` at which nothing is stored."""
+
+    async def check() -> list[bool]:
+        return await asyncio.gather(*(store.exists(path) for path in paths))
+
+    return {path: paths[path] for path, there in zip(paths, run(check()), strict=True) if not there}
+
+
+def _works(
+    store: ObjectStore, encoding: Encoding, pairs: Sequence[TrainingPair], flips: bool
+) -> Iterator[_Work]:
+    empty = TrainingPair("the empty prompt", "", "", "")
+    images = [
+        (pair, image, flip)
+        for pair in pairs
+        for image in (pair.chosen, pair.rejected)
+        for flip in ((False, True) if flips else (False,))
+    ]
+    yield _Work(
+        {encoding.prompt(pair.prompt): (pair, "", False) for pair in (empty, *pairs)},
+        lambda items: encoding.encoders.embed([pair.prompt for pair, _, _ in items]),
+    )
+    yield _Work(
+        {encoding.latents(image, flip): (pair, image, flip) for pair, image, flip in images},
+        lambda items: encoding.encoders.encode([_picture(store, *item) for item in items]),
+    )
+    if (relations := encoding.relations) is not None:
+        yield _Work(
+            {encoding.relation(pair.prompt, image): (pair, image, False) for pair, image, _ in images},
+            lambda items: relations.embed(
+                [pair.prompt for pair, _, _ in items], [_picture(store, *item) for item in items]
+            ),
+        )
+
+
+def _picture(store: ObjectStore, pair: TrainingPair, image: str, flipped: bool) -> Image.Image:
+    try:
+        picture = decode(run(store.get_image(image)))
+    except RetoucheError as error:
+        raise type(error)(f"pair {pair.id}: {error.detail}") from None
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flipped else picture
+
+
+async def _put(store: ObjectStore, parts: Mapping[str, bytes]) -> None:
+    await asyncio.gather(*(store.create(path, content) for path, content in parts.items()))
+
+
+def _chunks(items: Sequence[KeyT]) -> Iterable[Sequence[KeyT]]:
+    return (items[begin : begin + BATCH] for begin in range(0, len(items), BATCH))
+
+
+def _by_digest(kind: str, identity: str, content: str) -> str:
+    name = sha256(content.encode()).hexdigest()
+    return f"{kind}/{identity}/{name[:2]}/{name}.safetensors"

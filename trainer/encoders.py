@@ -1,0 +1,196 @@
+"""The parts of a base that turn images and prompts into what its UNet takes, loaded when first needed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from PIL import Image
+from transformers import (
+    AutoTokenizer,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+)
+
+from retouche.identity import identify
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """Autoencoder and text encoders of a Stable Diffusion 1.5 or XL pipeline, folder or Hub id."""
+
+    base: str
+    revision: str | None = None
+
+    @cached_property
+    def vae_identity(self) -> str:
+        return _identity(self.base, "vae", self.revision) + f"-{self.resolution}"
+
+    @cached_property
+    def text_identity(self) -> str:
+        return _identity(self.base, "text_encoder", self.revision)
+
+    @cached_property
+    def _unet(self) -> dict[str, Any]:
+        return dict(UNet2DConditionModel.load_config(self.base, subfolder="unet", revision=self.revision))
+
+    @cached_property
+    def is_xl(self) -> bool:
+        """Two text encoders, a pooled prompt and time ids."""
+        return self._unet.get("addition_embed_type") == "text_time"
+
+    @cached_property
+    def resolution(self) -> int:
+        """The side in pixels that the base was made for."""
+        config = AutoencoderKL.load_config(self.base, subfolder="vae", revision=self.revision)
+        return int(self._unet["sample_size"]) << (len(config["block_out_channels"]) - 1)
+
+    @cached_property
+    def _vae(self) -> AutoencoderKL:
+        vae = AutoencoderKL.from_pretrained(
+            self.base, subfolder="vae", revision=self.revision, dtype=torch.float32, use_safetensors=True
+        )
+        return vae.eval().to(_device())
+
+    @cached_property
+    def _text_encoders(self) -> list[tuple[Any, Any]]:
+        kinds: list[tuple[str, Any]] = [("", CLIPTextModel)]
+        if self.is_xl:
+            kinds.append(("_2", CLIPTextModelWithProjection))
+        revision = self.revision or "main"
+        return [
+            (
+                AutoTokenizer.from_pretrained(self.base, subfolder=f"tokenizer{suffix}", revision=revision),
+                kind.from_pretrained(
+                    self.base, subfolder=f"text_encoder{suffix}", revision=revision, dtype=torch.float32
+                )
+                .eval()
+                .to(_device()),
+            )
+            for suffix, kind in kinds
+        ]
+
+    @torch.no_grad()
+    def encode(self, images: Sequence[Image.Image]) -> list[dict[str, torch.Tensor]]:
+        """Scaled latents (C, H, W) of every image, the mode of their distribution, so that they never change.
+
+        Images are scaled and cut to the base's resolution; `time_ids` (6,) say how, as SDXL wants to know.
+        """
+        pixels = torch.stack([_pixels(image, self.resolution) for image in images]).to(_device())
+        config = self._vae.config
+        shift = getattr(config, "shift_factor", None) or 0.0
+        latents = (self._vae.encode(pixels).latent_dist.mode() - shift) * config.scaling_factor
+        side = self.resolution
+        return [
+            {
+                "latents": latent.cpu(),
+                "time_ids": torch.tensor([image.height, image.width, *_cut(image, side), side, side]).float(),
+            }
+            for latent, image in zip(latents, images, strict=True)
+        ]
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str]) -> list[dict[str, torch.Tensor]]:
+        """What the UNet reads of every prompt: `hidden` (L, D) and, for SDXL, `pooled` (P,)."""
+        hidden, pooled = [], None
+        for tokenizer, encoder in self._text_encoders:
+            tokens = tokenizer(
+                list(prompts),
+                padding="max_length",
+                truncation=True,
+                max_length=tokenizer.model_max_length,
+                return_tensors="pt",
+            ).input_ids.to(_device())
+            if not self.is_xl:
+                hidden.append(encoder(tokens)[0])
+                continue
+            output = encoder(tokens, output_hidden_states=True)
+            hidden.append(output.hidden_states[-2])
+            pooled = output[0]
+        joined = torch.cat(hidden, dim=-1).cpu()
+        if pooled is None:
+            return [{"hidden": row} for row in joined]
+        return [{"hidden": row, "pooled": one} for row, one in zip(joined, pooled.cpu(), strict=True)]
+
+
+@dataclass(frozen=True)
+class RelationModel:
+    """A CLIPModel, folder or Hub id, that says how near two images with their prompts are."""
+
+    model: str
+    revision: str | None = None
+
+    @cached_property
+    def identity(self) -> str:
+        return _short(str(identify(self.model, self.revision)))
+
+    @cached_property
+    def _clip(self) -> CLIPModel:
+        clip = CLIPModel.from_pretrained(self.model, revision=self.revision or "main", dtype=torch.float32)
+        torch.nn.Module.to(clip.eval(), _device())
+        return clip
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str], images: Sequence[Image.Image]) -> list[dict[str, torch.Tensor]]:
+        """`relation` (E,): the unit vectors of prompt and image side by side, a unit vector again.
+
+        So the cosine of two of them is the mean of the prompts' and the images' cosines.
+        """
+        revision = self.revision or "main"
+        tokenizer = AutoTokenizer.from_pretrained(self.model, revision=revision)
+        processor = CLIPImageProcessorPil.from_pretrained(self.model, revision=revision)
+        tokens = tokenizer(
+            list(prompts),
+            padding="max_length",
+            truncation=True,
+            max_length=int(self._clip.text_model.config.max_position_embeddings),
+            return_tensors="pt",
+        ).to(_device())
+        pixels = processor(list(images), return_tensors="pt").pixel_values.to(_device())
+        texts = self._clip.get_text_features(tokens.input_ids, tokens.attention_mask).pooler_output
+        pictures = self._clip.get_image_features(pixels).pooler_output
+        sides = [torch.nn.functional.normalize(side, dim=-1) for side in (texts, pictures)]
+        return [{"relation": row} for row in (torch.cat(sides, dim=-1) / 2**0.5).cpu()]
+
+
+def _pixels(image: Image.Image, side: int) -> torch.Tensor:
+    """(3, side, side) in [-1, 1]: scaled so that the shorter side fits, then the middle."""
+    left, top = _cut(image, side)[::-1]
+    scaled = image
+    if min(image.size) != side:
+        scaled = image.resize(_scaled(image, side), Image.Resampling.LANCZOS)
+    cut = scaled.crop((left, top, left + side, top + side))
+    return torch.from_numpy(np.array(cut.convert("RGB"))).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def _scaled(image: Image.Image, side: int) -> tuple[int, int]:
+    factor = side / min(image.size)
+    return max(side, round(image.width * factor)), max(side, round(image.height * factor))
+
+
+def _cut(image: Image.Image, side: int) -> tuple[int, int]:
+    """How many pixels of the scaled image lie above and left of its middle square."""
+    width, height = _scaled(image, side)
+    return (height - side) // 2, (width - side) // 2
+
+
+def _identity(base: str, part: str, revision: str | None) -> str:
+    folder = Path(base) / part
+    if folder.is_dir():
+        return identify(str(folder)).revision
+    return _short(f"{identify(base, revision)}/{part}")
+
+
+def _short(identity: str) -> str:
+    return sha256(identity.encode()).hexdigest()[:12]
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,97 @@
+"""Pairs of a folder in the layout of Pick-a-Pic v2: data/train-*.parquet, images as binary columns."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from retouche.errors import BadImage, BadRequest, FieldProblem, PayloadTooLarge
+from retouche.images import decode, encode
+from retouche.store import ObjectStore
+from trainer.pairs import TrainingPair
+
+COLUMNS = ("jpg_0", "jpg_1", "label_0", "label_1", "caption")
+_ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The pairs of a folder, how many rows were left out by reason, and the rows that could not be read."""
+
+    pairs: list[TrainingPair]
+    dropped: dict[str, int]
+    unreadable: list[str]
+
+
+async def folder_pairs(store: ObjectStore, folder: str) -> Imported:
+    """Every labelled, untied row as a pair, its images in the store.
+
+    Raises:
+        BadRequest: the folder has no such files, or a file lacks a column; names it.
+    """
+    pairs: list[TrainingPair] = []
+    dropped: Counter[str] = Counter()
+    unreadable: list[str] = []
+    for where, row in _rows(_files(folder)):
+        if (reason := _reason_to_drop(row)) is not None:
+            dropped[reason] += 1
+            continue
+        try:
+            images = [encode(decode(row[name])) for name in ("jpg_0", "jpg_1")]
+        except (BadImage, PayloadTooLarge) as error:
+            dropped["unreadable_image"] += 1
+            unreadable.append(f"{where}: {error.detail}")
+            continue
+        references = [await store.put_image(image) for image in images]
+        chosen, rejected = references if row["label_0"] > row["label_1"] else references[::-1]
+        identity = sha256(f"{row['caption']}\n{chosen}\n{rejected}".encode()).hexdigest()[:32]
+        pairs.append(TrainingPair(identity, row["caption"], chosen, rejected))
+    if not pairs:
+        raise _refused(f"{folder} holds no pair to train on; rows were dropped as {dict(dropped)}")
+    return Imported(pairs, dict(dropped), unreadable)
+
+
+def _files(folder: str) -> list[Path]:
+    files = sorted(Path(folder).glob("data/train-*.parquet"))
+    if not files:
+        raise _refused(f"{folder} holds no data/train-*.parquet that this trainer can read")
+    for path in files:
+        try:
+            names = pq.read_schema(path).names
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _refused(f"{path} cannot be read as Parquet: {error}") from None
+        if lacking := [name for name in COLUMNS if name not in names]:
+            raise _refused(f"{path} lacks the column {lacking[0]!r} of Pick-a-Pic; it has {names}")
+    return files
+
+
+def _rows(files: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in files:
+        number = 0
+        for part in pq.ParquetFile(path).iter_batches(_ROWS_AT_ONCE):
+            for row in part.to_pylist():
+                yield f"{path.name} row {number}", row
+                number += 1
+
+
+def _reason_to_drop(row: dict[str, Any]) -> str | None:
+    if row.get("has_label") is False or row["label_0"] is None or row["label_1"] is None:
+        return "no_label"
+    if row["label_0"] == row["label_1"]:
+        return "tie"
+    if row.get("are_different") is False:
+        return "same_image"
+    if not row["jpg_0"] or not row["jpg_1"]:
+        return "missing_image"
+    return None if row["caption"] else "no_caption"
+
+
+def _refused(problem: str) -> BadRequest:
+    return BadRequest(
+        f"data.pick_a_pic: {problem}", fields=[FieldProblem(field="data.pick_a_pic", problem=problem)]
+    )

@@ -1,0 +1,152 @@
+"""The pairs of a job that still runs, shard by shard as they are finished.
+
+The store is the truth and says what a shard holds; the Redis stream says that there is one more. The run's
+consumer group acknowledges a shard only once a checkpoint contains the use of all its pairs. The order in
+which shards came is part of every checkpoint, so a run that was killed reads the same pairs in the same order
+again; what came after that checkpoint is still unacknowledged and is delivered again.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from retouche.contract.payload import JsonObject
+from retouche.coordination import SHARDS_STREAM
+from retouche.errors import Conflict, NotFound
+from retouche.store import ObjectStore, job_path, run, shard_path
+from trainer.batches import Draw, PairBatch, digest_of, in_epochs
+from trainer.encode import Encoding, encode_pairs
+from trainer.encoded import read_batch
+from trainer.pairs import TrainingPair
+from trainer.sources.dataset import job_record, shard_pairs
+
+WAIT_SECONDS = 5.0  # for the stream; then the store is asked, for Redis may have lost an event
+
+
+class StreamedPairs:
+    """Pairs in the order in which their shards came; once the job has ended, epochs over all of them."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        redis: "Redis",
+        encoding: Encoding,
+        job_id: str,
+        run_id: str,
+        *,
+        seed: int,
+        flips: bool = False,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._store, self._redis, self._encoding = store, redis, encoding
+        self._job_id, self._group, self._seed, self._flips = job_id, run_id, seed, flips
+        self._cancelled = cancelled
+        self._shards: list[int] = []  # in the order taken
+        self._ends: list[int] = []  # how many pairs there were after each of them
+        self._pairs: list[TrainingPair] = []
+        self._events: dict[int, list[bytes]] = {}  # shard: its events, not yet acknowledged
+        self._ended = False
+        self._count = run(job_record(store, job_id)).shards
+        with suppress(ResponseError, RedisError):  # the group is there already, or Redis is away
+            redis.xgroup_create(SHARDS_STREAM, run_id, id="0", mkstream=True)
+        self._redelivered = False
+
+    def indices(self, positions: range) -> list[int]:
+        """Which pair stands at each position; waits until the pairs are there or the job has ended."""
+        while not self._ended and positions.stop > len(self._pairs):
+            if self._cancelled():
+                break
+            self._wait()
+        if not self._pairs:
+            raise Conflict(f"data.job: {self._job_id} ended without a preference pair")
+        total = len(self._pairs)
+        if positions.stop <= total:
+            return list(positions)
+        return [
+            place if place < total else in_epochs(total, self._seed, range(place, place + 1))[0]
+            for place in positions
+        ]
+
+    def batch(self, draws: Sequence[Draw]) -> PairBatch:
+        return run(read_batch(self._store, self._encoding, self._pairs, draws))
+
+    def state(self) -> JsonObject:
+        """What a checkpoint keeps: the shards in the order taken, and whether there will be more."""
+        return {"shards": self._shards, "ended": self._ended}
+
+    def restore(self, state: JsonObject) -> None:
+        """Take again, in the same order, what a checkpoint contains."""
+        for shard in state["shards"]:
+            self._take(shard)
+        self._ended = state["ended"]
+
+    def checkpointed(self, positions: int) -> None:
+        """Acknowledge every shard whose pairs all lie before `positions`."""
+        used = [shard for shard, end in zip(self._shards, self._ends, strict=True) if end <= positions]
+        events = [event for shard in used for event in self._events.pop(shard, [])]
+        if events:
+            with suppress(RedisError):  # then they are delivered again, and known
+                self._redis.xack(SHARDS_STREAM, self._group, *events)
+
+    @property
+    def digest(self) -> str:
+        return digest_of([pair.id for pair in self._pairs])
+
+    def _wait(self) -> None:
+        """Take what the stream has, first what it gave before; where it is silent, what the store has."""
+        if not self._redelivered:
+            self._redelivered = True
+            self._take_events("0")
+        elif not self._take_events(">"):
+            self._take_what_the_store_has()
+
+    def _take_events(self, after: str) -> bool:
+        """New events (">") or those delivered before and not acknowledged ("0"); were there any?"""
+        block = int(WAIT_SECONDS * 1000) if after == ">" else None
+        try:
+            answer: Any = self._redis.xreadgroup(
+                self._group, "trainer", {SHARDS_STREAM: after}, count=500, block=block
+            )
+        except RedisError:
+            time.sleep(WAIT_SECONDS if after == ">" else 0)
+            return False
+        events = [event for _, part in answer or [] for event in part]
+        for identifier, content in events:
+            self._take_event(identifier, content)
+        return bool(events)
+
+    def _take_event(self, identifier: bytes, content: dict[bytes, bytes]) -> None:
+        if content.get(b"job", b"").decode() != self._job_id:
+            self._redis.xack(SHARDS_STREAM, self._group, identifier)
+            return
+        shard = int(content[b"shard"])
+        self._events.setdefault(shard, []).append(identifier)
+        self._take(shard)
+
+    def _take(self, shard: int) -> None:
+        if shard in self._shards:
+            return
+        pairs = run(shard_pairs(self._store, self._job_id, shard))
+        encode_pairs(self._store, self._encoding, pairs, self._flips)
+        self._pairs += pairs
+        self._shards.append(shard)
+        self._ends.append(len(self._pairs))
+        self._ended = len(self._shards) == self._count
+
+    def _take_what_the_store_has(self) -> None:
+        for shard in range(self._count):
+            if shard not in self._shards:
+                with suppress(NotFound):
+                    self._take(shard)
+        self._ended = self._ended or run(self._nothing_more())
+
+    async def _nothing_more(self) -> bool:
+        """Was the job cancelled, or every shard that is missing given up?"""
+        if await self._store.exists(job_path(self._job_id, "cancelled")):
+            return True
+        missing = [shard for shard in range(self._count) if shard not in self._shards]
+        return all([await self._store.exists(shard_path(self._job_id, "failed", shard)) for shard in missing])
