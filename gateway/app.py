@@ -8,17 +8,19 @@ import redis as blocking
 from fastapi import APIRouter, Depends, FastAPI
 from redis.asyncio import Redis
 
-from gateway import forward, images, jobs, pairs, prompts
+from gateway import forward, images, jobs, pairs, prompts, runs
 from gateway.job_state import JobReader
 from gateway.keys import require_key
+from gateway.run_state import RunReader
 from gateway.settings import Settings
 from retouche.client.stages import StageClient
 from retouche.contract.services import Readiness
 from retouche.errors import RetoucheError
-from retouche.queue import curate_queue
+from retouche.queue import curate_queue, train_queue
 from retouche.store import ObjectStore
 from serving.app import Loaded, require_ready
 from serving.app import create_app as create
+from serving.profile import load_profile
 
 _log = logging.getLogger("retouche.gateway")
 
@@ -26,7 +28,7 @@ _log = logging.getLogger("retouche.gateway")
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway's application."""
     router = APIRouter(dependencies=[Depends(require_key), Depends(require_ready)])
-    for part in (images, prompts, jobs, pairs, forward):
+    for part in (images, prompts, jobs, pairs, runs, forward):
         router.include_router(part.router)
     settings = settings or Settings()
     app = create(
@@ -44,8 +46,9 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     state.store = ObjectStore(settings.store)
     state.redis = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
     connection = blocking.Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
-    state.queue = curate_queue(connection)
-    state.reader = JobReader(state.store, state.redis)
+    state.queue, state.train_queue = curate_queue(connection), train_queue(connection)
+    state.profile = load_profile(settings.profile)
+    state.reader, state.runs = JobReader(state.store, state.redis), RunReader(state.store)
     state.upstreams = forward.connect(settings.service_urls, settings.service_timeout_seconds)
     state.stages = StageClient(settings.service_urls, timeout_seconds=5, connect_timeout_seconds=2)
     recovering = asyncio.create_task(_recover(app, settings.recover_seconds), name="recover")
@@ -66,6 +69,7 @@ async def _recover(app: FastAPI, every_seconds: float) -> None:
     while True:
         try:
             await jobs.recover_all(app)
+            await runs.recover_all(app)
         except RetoucheError as error:
-            _log.warning("jobs could not be recovered: %s", error.detail)
+            _log.warning("jobs and runs could not be recovered: %s", error.detail)
         await asyncio.sleep(every_seconds)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from redis.exceptions import RedisError
 
+from gateway.changes import announce, changes
 from gateway.job_state import JobReader
 from gateway.prompts import keep_inline
 from retouche import queue
@@ -23,15 +24,12 @@ from retouche.contract.jobs import (
     JobRecord,
     PromptSetInfo,
 )
-from retouche.coordination import events_channel
 from retouche.errors import Conflict, NotFound, QueueUnavailable
 from retouche.store import ObjectStore, job_path, prompt_set_path, shard_path
 
 router = APIRouter(tags=["jobs"])
 
 _ENDED = ("finished", "failed", "cancelled")
-_POLL_SECONDS = 2.0
-_GATHER_SECONDS = 0.2
 
 JobPath = Annotated[JobId, Path()]
 
@@ -86,7 +84,7 @@ async def cancel(job_id: JobPath, request: Request) -> Job:
     if job.state in ("finished", "failed"):
         raise Conflict(f"job {job_id} is {job.state}: there is nothing to cancel")
     await request.app.state.store.put(job_path(job_id, "cancelled"), b"")
-    await _announce(request, job_id, "cancelled")
+    await announce(request.app.state.redis, job_id, "cancelled")
     return await reader.job(job_id)
 
 
@@ -106,7 +104,7 @@ async def retry(job_id: JobPath, request: Request) -> Job:
         await store.delete(shard_path(job_id, "failed", shard))
     await store.delete(job_path(job_id, "cancelled"))
     await _enqueue_pending(request.app, job_id)
-    await _announce(request, job_id, "retry")
+    await announce(request.app.state.redis, job_id, "retry")
     return await reader.job(job_id)
 
 
@@ -126,7 +124,7 @@ async def known_job(job_id: JobPath, request: Request) -> None:
 async def events(job_id: JobPath, request: Request) -> AsyncIterator[ServerSentEvent]:
     """The job's state now and at every change, as server-sent events; ends when the job does."""
     reader, number, last = _reader(request), 0, None
-    async for _ in _changes(request, job_id):
+    async for _ in changes(request.app.state.redis, job_id):
         job = await reader.job(job_id)
         if job == last:
             continue
@@ -141,27 +139,6 @@ async def events(job_id: JobPath, request: Request) -> AsyncIterator[ServerSentE
 async def recover_all(app: FastAPI) -> list[str]:
     """Fill the queue's window for every job neither finished, cancelled nor failed; returns these jobs."""
     return [job_id for job_id in await app.state.reader.newest_first() if await _enqueue_pending(app, job_id)]
-
-
-async def _changes(request: Request, job_id: str) -> AsyncIterator[None]:
-    """At once, then whenever the job announces a change, and every few seconds in case one was missed."""
-    yield
-    channel = request.app.state.redis.pubsub()
-    try:
-        await channel.subscribe(events_channel(job_id))
-        yield
-        while True:
-            await channel.get_message(ignore_subscribe_messages=True, timeout=_POLL_SECONDS)
-            await asyncio.sleep(_GATHER_SECONDS)  # many shards tell at once: one look at the store for all
-            while await channel.get_message(ignore_subscribe_messages=True, timeout=0):
-                pass
-            yield
-    except RedisError:
-        while True:  # without Redis the store alone tells
-            await asyncio.sleep(_POLL_SECONDS)
-            yield
-    finally:
-        await channel.aclose()
 
 
 async def _prompt_set(store: ObjectStore, spec: CurationSpec) -> PromptSetInfo:
@@ -198,13 +175,6 @@ def _queue_unavailable(error: RedisError) -> QueueUnavailable:
         f"Redis cannot be reached ({error}); the job is kept and goes on once Redis is back",
         retry_after_seconds=5,
     )
-
-
-async def _announce(request: Request, job_id: str, cause: str) -> None:
-    try:
-        await request.app.state.redis.publish(events_channel(job_id), cause)
-    except RedisError:
-        return  # followers poll as well
 
 
 def _reader(request: Request) -> JobReader:

@@ -10,6 +10,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RETOUCHE_", extra="ignore")
 
     store: str = Field(default=".retouche/store", description="object store: a folder or a URL")
+    profile: str = Field(default="shapes", description="names the base that runs train where they name none")
     redis_url: str = "redis://127.0.0.1:6379/0"
     host: str = "127.0.0.1"
     gateway_port: int = 8700

@@ -1,14 +1,17 @@
 """Names that the gateway and the workers share in Redis. Nothing here is truth: that is in the object store.
 
 rq queue `curate`                 one RQ job a shard, named `<job>_<shard>`
+rq queue `train`                  one RQ job a training run, named as the run
 retouche:progress:<job>           hash: shard index -> JobReport (JSON) of a shard that is being curated
 retouche:next:<job>               counter: the next shard to enqueue; a finished shard enqueues one more
-retouche:events:<job>             pub/sub: a message whenever something of the job changed
+retouche:events:<job or run>      pub/sub: a message whenever something of it changed
 retouche:shards                   stream: job, shard, pairs of every committed shard, for live consumers
 """
 
 CURATE_QUEUE = "curate"
 CURATE_FUNCTION = "worker.jobs.curate_shard"
+TRAIN_QUEUE = "train"
+TRAIN_FUNCTION = "trainer.jobs.train"
 SHARDS_STREAM = "retouche:shards"
 SHARDS_STREAM_LENGTH = 100_000  # entries kept, approximately
 ENQUEUE_WINDOW = 16  # shards of one job in the queue or at work at a time
@@ -27,5 +30,6 @@ def next_shard_key(job_id: str) -> str:
     return f"retouche:next:{job_id}"
 
 
-def events_channel(job_id: str) -> str:
-    return f"retouche:events:{job_id}"
+def events_channel(identifier: str) -> str:
+    """Of a job or a run."""
+    return f"retouche:events:{identifier}"

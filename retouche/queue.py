@@ -1,4 +1,6 @@
-"""Shards on the RQ queue: each enqueued once under its own name, a window of a job's shards at a time.
+"""Shards and training runs on their RQ queues: each enqueued once, under its own name.
+
+A window of a job's shards is enqueued at a time.
 
 Needs the `queue` extra; the gateway and the workers import it. A shard is enqueued again by whoever finds it
 missing, so nothing here has to survive Redis: see `fill_window`.
@@ -17,12 +19,15 @@ from retouche.coordination import (
     CURATE_FUNCTION,
     CURATE_QUEUE,
     ENQUEUE_WINDOW,
+    TRAIN_FUNCTION,
+    TRAIN_QUEUE,
     next_shard_key,
     shard_task_id,
 )
 
 SHARD_TIMEOUT_SECONDS = 6 * 3600
-SHARD_RETRIES = 5  # after a worker that died; what fails inside a shard is the worker's to retry
+RUN_TIMEOUT_SECONDS = 30 * 24 * 3600
+RETRIES = 5  # after a worker that died; what fails inside a shard is the worker's to retry
 FAILURE_TTL_SECONDS = 7 * 24 * 3600
 
 Enqueued = Literal["enqueued", "waiting", "given-up"]
@@ -35,22 +40,48 @@ def curate_queue(connection: Redis) -> Queue:
 
 def enqueue_shard(queue: Queue, job_id: str, shard: int) -> Enqueued:
     """Enqueue a shard unless it is queued or at work ("waiting") or RQ has given it up ("given-up")."""
+    name = shard_task_id(job_id, shard)
+    return _enqueue(queue, CURATE_FUNCTION, (job_id, shard), name, SHARD_TIMEOUT_SECONDS)
+
+
+def train_queue(connection: Redis) -> Queue:
+    """The queue of training runs."""
+    return Queue(TRAIN_QUEUE, connection=connection, serializer=JSONSerializer)
+
+
+def enqueue_run(queue: Queue, run_id: str) -> Enqueued:
+    """Enqueue a training run unless it is queued or at work, or RQ has given it up."""
+    return _enqueue(queue, TRAIN_FUNCTION, (run_id,), run_id, RUN_TIMEOUT_SECONDS)
+
+
+def forget_run(queue: Queue, run_id: str) -> None:
+    """Let a run that RQ has given up be enqueued again."""
+    _forget_failed(queue, run_id)
+
+
+def _enqueue(queue: Queue, function: str, args: tuple[str | int, ...], name: str, timeout: int) -> Enqueued:
     try:
         queue.enqueue_call(
-            CURATE_FUNCTION,
-            args=(job_id, shard),
-            job_id=shard_task_id(job_id, shard),
-            timeout=SHARD_TIMEOUT_SECONDS,
+            function,
+            args=args,
+            job_id=name,
+            timeout=timeout,
             result_ttl=0,
             failure_ttl=FAILURE_TTL_SECONDS,
-            retry=Retry(max=SHARD_RETRIES),
+            retry=Retry(max=RETRIES),
             unique=True,
         )
     except DuplicateJobError:
-        task = queue.fetch_job(shard_task_id(job_id, shard))
+        task = queue.fetch_job(name)
         failed = task is not None and task.get_status() == JobStatus.FAILED
         return "given-up" if failed else "waiting"
     return "enqueued"
+
+
+def _forget_failed(queue: Queue, name: str) -> None:
+    task = queue.fetch_job(name)
+    if task is not None and task.get_status() == JobStatus.FAILED:
+        task.delete()
 
 
 def enqueue_next(queue: Queue, job_id: str, shards: int) -> int | None:
@@ -90,6 +121,4 @@ def forget_shards(queue: Queue, job_id: str, shards: Iterable[int]) -> None:
     """Begin a job again: its counter, and what RQ keeps of those `shards` that it gave up, go."""
     queue.connection.delete(next_shard_key(job_id))
     for shard in shards:
-        task = queue.fetch_job(shard_task_id(job_id, shard))
-        if task is not None and task.get_status() == JobStatus.FAILED:
-            task.delete()
+        _forget_failed(queue, shard_task_id(job_id, shard))

@@ -72,6 +72,23 @@ class ObjectStore:
             return False
         return True
 
+    async def put_file(self, path: str, file: Path) -> None:
+        """Write a file of any size, replacing what was there."""
+        with _translated(path):
+            await obstore.put_async(self._store, path, file)
+
+    async def stream(self, path: str) -> AsyncIterator[bytes]:
+        """The bytes at `path` in parts; NotFound if there are none."""
+        with _translated(path):
+            result = await obstore.get_async(self._store, path)
+            async for part in result.stream():
+                yield bytes(part)
+
+    async def size(self, path: str) -> int:
+        """How many bytes are at `path`; NotFound if there are none."""
+        with _translated(path):
+            return int((await obstore.head_async(self._store, path))["size"])
+
     async def exists(self, path: str) -> bool:
         try:
             with _translated(path):

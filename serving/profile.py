@@ -60,6 +60,12 @@ class RewardChoice(ModelChoice):
     margin: Annotated[float, Field(ge=0)] = 0.0
 
 
+class TrainingProfile(Payload):
+    """Defaults of training runs on the profile's generation model."""
+
+    anchor_weight: Annotated[float, Field(ge=0)] = 0.0
+
+
 class Profile(Payload):
     """The models and defaults of every service."""
 
@@ -68,6 +74,7 @@ class Profile(Payload):
     instruction: VisionLanguageProfile
     editing: EditingProfile
     rewards: Annotated[dict[RewardName, RewardChoice], Field(min_length=1)]
+    training: TrainingProfile = TrainingProfile()
 
 
 def load_profile(name: str) -> Profile:

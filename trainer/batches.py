@@ -55,6 +55,9 @@ class Draw:
 class Pairs(Protocol):
     """Encoded pairs of a data set or a stream."""
 
+    def __len__(self) -> int:
+        """How many pairs have come so far."""
+
     def indices(self, positions: range) -> list[int]:
         """Which pair stands at each position of the run."""
 

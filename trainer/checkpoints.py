@@ -45,10 +45,10 @@ def write(folder: Path, checkpoint: Checkpoint, spec: RunSpec) -> Path:
     aside = final.with_name(final.name + ".writing")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    _save(checkpoint.weights, aside / "weights.safetensors")
-    _save(checkpoint.optimizer, aside / "optimizer.safetensors")
+    save_tensors(checkpoint.weights, aside / "weights.safetensors")
+    save_tensors(checkpoint.optimizer, aside / "optimizer.safetensors")
     if checkpoint.average is not None:
-        _save(checkpoint.average, aside / "average.safetensors")
+        save_tensors(checkpoint.average, aside / "average.safetensors")
     state = {
         "step": checkpoint.step,
         "positions": checkpoint.positions,
@@ -111,7 +111,8 @@ def restore_moments(optimizer: torch.optim.Optimizer, names: list[str], saved: W
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
 
 
-def _save(tensors: Weights, path: Path) -> None:
+def save_tensors(tensors: Weights, path: Path) -> None:
+    """Write a safetensors file."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 

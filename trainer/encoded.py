@@ -25,6 +25,9 @@ class EncodedPairs:
     pairs: Sequence[TrainingPair]
     seed: int
 
+    def __len__(self) -> int:
+        return len(self.pairs)
+
     def indices(self, positions: range) -> list[int]:
         return in_epochs(len(self.pairs), self.seed, positions)
 

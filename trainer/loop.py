@@ -64,8 +64,12 @@ def train(
     folder: Path,
     report: Report = lambda _: None,
     cancelled: Cancelled = lambda: False,
+    saved: Callable[[Path], None] = lambda _: None,
 ) -> TrainingMetrics | None:
     """Train to the last step; returns the last metrics, None if the run was cancelled or already ended.
+
+    Checkpoints go to `folder`, and the last weights to `folder`/weights.safetensors; `saved` is told of every
+    checkpoint before the data is.
 
     Raises:
         TrainingStopped: the loss is not finite or the policy collapses; the last checkpoint is a good one.
@@ -86,9 +90,11 @@ def train(
             stop_if_hopeless(metrics, how.collapse_ratio)
             report(metrics)
         if last or done % how.checkpoint_every_steps == 0:
-            _checkpoint(training, done, folder)
+            _checkpoint(training, done, folder, saved)
         if stop:
             return None
+    if training.accelerator.is_main_process:
+        checkpoints.save_tensors(_result(training), folder / "weights.safetensors")
     return metrics
 
 
@@ -109,11 +115,6 @@ def take_step(training: Training, step: int, meter: Meter) -> None:
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
     _move_average(training)
-
-
-def trained_weights(training: Training) -> dict[str, torch.Tensor]:
-    """What the run gives: the moving average where there is one, or the weights."""
-    return training.average or {name: weight.data for name, weight in training.policy.trainable().items()}
 
 
 def _prepared(spec: RunSpec, policy: Policy, pairs: Pairs) -> Training:
@@ -189,7 +190,7 @@ def _move_average(training: Training) -> None:
     torch._foreach_lerp_(list(training.average.values()), weights, 1 - decay)
 
 
-def _checkpoint(training: Training, step: int, folder: Path) -> None:
+def _checkpoint(training: Training, step: int, folder: Path, saved: Callable[[Path], None]) -> None:
     """Save everything on the first process, then let the data know."""
     accelerator = training.accelerator
     weights = {name: weight.data for name, weight in training.policy.trainable().items()}
@@ -199,10 +200,9 @@ def _checkpoint(training: Training, step: int, folder: Path) -> None:
     if accelerator.is_main_process:
         optimizer = checkpoints.moments(_adam(training), list(weights))
         scale = dict(accelerator.scaler.state_dict()) if accelerator.scaler else {}
-        saved = Checkpoint(
-            step, positions, weights, optimizer, training.average, scale, training.pairs.state()
-        )
-        checkpoints.write(folder, saved, training.spec)
+        source = training.pairs.state()
+        made = Checkpoint(step, positions, weights, optimizer, training.average, scale, source)
+        saved(checkpoints.write(folder, made, training.spec))
         training.pairs.checkpointed(positions)
     accelerator.wait_for_everyone()
 
@@ -223,6 +223,11 @@ def _resumed(training: Training, folder: Path) -> int:
     if training.accelerator.scaler and saved.loss_scale:
         training.accelerator.scaler.load_state_dict(saved.loss_scale)
     return saved.step
+
+
+def _result(training: Training) -> dict[str, torch.Tensor]:
+    """What the run gives: the moving average where there is one, or the weights."""
+    return training.average or {name: weight.data for name, weight in training.policy.trainable().items()}
 
 
 def _adam(training: Training) -> torch.optim.Optimizer:

@@ -2,19 +2,23 @@
 
 import typer
 
-from retouche.cli import curate, doctor, jobs, pairs, up
+from retouche.cli import curate, doctor, jobs, pairs, runs, train, up
 
 app = typer.Typer(
     name="retouche",
-    help="Curate image preference pairs by critique and correction.",
+    help="Curate image preference pairs by critique and correction, and train diffusion models on them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 app.command("up")(up.up)
 app.command("curate")(curate.curate)
+app.command("train")(train.train)
 app.command("recover")(jobs.recover)
 app.command("doctor")(doctor.doctor)
 app.add_typer(jobs.app, name="jobs", help="Inspect, follow, cancel and retry curation jobs.")
+app.add_typer(
+    runs.app, name="runs", help="Inspect, follow, cancel and retry training runs; fetch what they made."
+)
 app.add_typer(pairs.app, name="pairs", help="Look at what came out, and take it away.")
 
 if __name__ == "__main__":

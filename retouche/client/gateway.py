@@ -25,6 +25,7 @@ from retouche.contract.jobs import (
     PromptSetInfo,
     TracePage,
 )
+from retouche.contract.runs import Run, RunEvent, RunPage, RunSpec, TrainingMetrics
 from retouche.contract.services import ServiceStatus
 from retouche.errors import BadPrompts, ServiceUnreachable
 
@@ -34,6 +35,7 @@ _RECONNECT_SECONDS = 1.0
 _RECONNECTIONS = 30
 
 ResponseT = TypeVar("ResponseT", bound=BaseModel)
+EventT = TypeVar("EventT", JobEvent, RunEvent)
 FileFormat = Literal["ndjson", "parquet"]
 
 
@@ -127,21 +129,9 @@ class AsyncRetouche:
         """Set every unfinished job going again, after Redis was lost."""
         return (await self._json("POST", "/v1/recover", JobPage)).jobs
 
-    async def events(self, job_id: str) -> AsyncIterator[JobEvent]:
+    def events(self, job_id: str) -> AsyncIterator[JobEvent]:
         """The job's state now and at every change until it has ended; reconnects when the stream breaks."""
-        failures = 0
-        while True:
-            try:
-                async for event in self._events(job_id):
-                    failures = 0
-                    yield event
-                    if event.event != "progress":
-                        return
-            except ServiceUnreachable:
-                failures += 1
-                if failures > _RECONNECTIONS:
-                    raise
-            await asyncio.sleep(_RECONNECT_SECONDS)
+        return self._follow(f"/v1/jobs/{job_id}/events", JobEvent)
 
     async def wait(self, job_id: str) -> Job:
         """The job, once it has ended."""
@@ -171,10 +161,85 @@ class AsyncRetouche:
 
     async def export(self, job_id: str, file: Path, format: FileFormat) -> Path:
         """Write all pairs to a file, which is there whole or not at all."""
+        return await self._download(f"/v1/jobs/{job_id}/pairs", file, {"format": format})
+
+    async def submit_run(self, spec: RunSpec) -> Run:
+        """Start a training run; the same specification is the same run."""
+        return await self._json("POST", "/v1/runs", Run, spec.model_dump(mode="json", exclude_none=True))
+
+    async def run(self, run_id: str) -> Run:
+        return await self._json("GET", f"/v1/runs/{run_id}", Run)
+
+    async def runs(self) -> AsyncIterator[Run]:
+        """Every run, the newest first."""
+        cursor: str | None = None
+        while True:
+            page = await self._json("GET", "/v1/runs", RunPage, params=_at(cursor))
+            for run in page.runs:
+                yield run
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def cancel_run(self, run_id: str) -> Run:
+        return await self._json("POST", f"/v1/runs/{run_id}/cancel", Run)
+
+    async def retry_run(self, run_id: str) -> Run:
+        return await self._json("POST", f"/v1/runs/{run_id}/retry", Run)
+
+    def run_events(self, run_id: str) -> AsyncIterator[RunEvent]:
+        """The run's state now and whenever it logs until it has ended; reconnects when the stream breaks."""
+        return self._follow(f"/v1/runs/{run_id}/events", RunEvent)
+
+    async def wait_run(self, run_id: str) -> Run:
+        """The run, once it has ended."""
+        async for event in self.run_events(run_id):
+            run = event.run
+        return run
+
+    async def run_metrics(self, run_id: str) -> list[TrainingMetrics]:
+        """Everything that the run has logged."""
+        answer = await self._call("GET", f"/v1/runs/{run_id}/metrics")
+        return [TrainingMetrics.model_validate_json(line) for line in answer.content.splitlines()]
+
+    async def download_artifacts(self, run_id: str, folder: Path) -> list[Path]:
+        """Write every file that the run has made below `folder`; each is there whole or not at all."""
+        files = []
+        for artifact in (await self.run(run_id)).artifacts:
+            file = folder / artifact.name
+            await asyncio.to_thread(file.parent.mkdir, parents=True, exist_ok=True)
+            files.append(await self._download(f"/v1/runs/{run_id}/artifacts/{artifact.name}", file))
+        return files
+
+    async def _follow(self, path: str, event_type: type[EventT]) -> AsyncIterator[EventT]:
+        failures = 0
+        while True:
+            try:
+                async for event in self._stream_events(path, event_type):
+                    failures = 0
+                    yield event
+                    if event.event != "progress":
+                        return
+            except ServiceUnreachable:
+                failures += 1
+                if failures > _RECONNECTIONS:
+                    raise
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _stream_events(self, path: str, event_type: type[EventT]) -> AsyncIterator[EventT]:
+        timeout = httpx2.Timeout(60.0, connect=5.0)
+        with transport_errors(self._url):
+            async with self._client.stream("GET", path, timeout=timeout) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise error_of(answer)
+                async for line in answer.aiter_lines():
+                    if line.startswith("data:"):
+                        yield event_type.model_validate_json(line.removeprefix("data:"))
+
+    async def _download(self, path: str, file: Path, params: Mapping[str, str] | None = None) -> Path:
         with transport_errors(self._url), tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
             try:
-                params = {"format": format}
-                async with self._client.stream("GET", f"/v1/jobs/{job_id}/pairs", params=params) as answer:
+                async with self._client.stream("GET", path, params=params) as answer:
                     if not answer.is_success:
                         await answer.aread()
                         raise error_of(answer)
@@ -185,17 +250,6 @@ class AsyncRetouche:
                 os.unlink(part.name)
                 raise
         return file
-
-    async def _events(self, job_id: str) -> AsyncIterator[JobEvent]:
-        timeout = httpx2.Timeout(60.0, connect=5.0)
-        with transport_errors(self._url):
-            async with self._client.stream("GET", f"/v1/jobs/{job_id}/events", timeout=timeout) as answer:
-                if not answer.is_success:
-                    await answer.aread()
-                    raise error_of(answer)
-                async for line in answer.aiter_lines():
-                    if line.startswith("data:"):
-                        yield JobEvent.model_validate_json(line.removeprefix("data:"))
 
     async def _json(
         self,

@@ -19,6 +19,7 @@ from retouche.contract.jobs import (
     PreferencePair,
     PromptSetInfo,
 )
+from retouche.contract.runs import Run, RunEvent, RunSpec, TrainingMetrics
 from retouche.contract.services import ServiceStatus
 from retouche.contract.stages import (
     CritiqueRequest,
@@ -113,6 +114,33 @@ class Retouche:
 
     def export(self, job_id: str, file: Path, format: FileFormat) -> Path:
         return self._wait(self._client.export(job_id, file, format))
+
+    def submit_run(self, spec: RunSpec) -> Run:
+        return self._wait(self._client.submit_run(spec))
+
+    def run(self, run_id: str) -> Run:
+        return self._wait(self._client.run(run_id))
+
+    def runs(self) -> Iterator[Run]:
+        return self._each(self._client.runs())
+
+    def cancel_run(self, run_id: str) -> Run:
+        return self._wait(self._client.cancel_run(run_id))
+
+    def retry_run(self, run_id: str) -> Run:
+        return self._wait(self._client.retry_run(run_id))
+
+    def run_events(self, run_id: str) -> Iterator[RunEvent]:
+        return self._each(self._client.run_events(run_id))
+
+    def wait_run(self, run_id: str) -> Run:
+        return self._wait(self._client.wait_run(run_id))
+
+    def run_metrics(self, run_id: str) -> list[TrainingMetrics]:
+        return self._wait(self._client.run_metrics(run_id))
+
+    def download_artifacts(self, run_id: str, folder: Path) -> list[Path]:
+        return self._wait(self._client.download_artifacts(run_id, folder))
 
     def generate(self, request: GenerateRequest) -> GenerateResponse:
         return self._wait(self._client.stages.generate(request)).response

@@ -44,7 +44,9 @@ class TrainingData(Frozen):
 class Anchored(Frozen):
     """What every preference objective may add: `anchor_weight` times the chosen image's own squared error."""
 
-    anchor_weight: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 0.0
+    anchor_weight: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = Field(
+        default=None, description="none: what the profile says"
+    )
 
 
 class Sft(Frozen):
@@ -68,6 +70,9 @@ class DiffusionRpo(Anchored):
     beta: Beta = 2000.0
     temperature: Annotated[float, Field(gt=0, le=100)] = Field(
         default=0.01, description="of the weights over related prompts: small ones look at the nearest only"
+    )
+    relation_model: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
+        default=None, description="a CLIPModel folder or Hub id; none: the profile's first CLIP reward model"
     )
 
 

@@ -1,4 +1,4 @@
-"""Redis, the services, the gateway and the workers as processes of this machine."""
+"""Redis, the services, the gateway, the workers and a trainer as processes of this machine."""
 
 import os
 import socket
@@ -114,6 +114,7 @@ def _processes(data: Path, profile: str, workers: int, ports: Sequence[int]) -> 
         *(module(f"services.{stage}", stage) for stage in STAGES),
         module("gateway", "gateway"),
         *(module("worker", f"worker-{number + 1}") for number in range(workers)),
+        module("trainer", "trainer"),
     ]
 
 
@@ -122,6 +123,7 @@ def _environment(data: Path, profile: str, ports: Sequence[int]) -> dict[str, st
     listening = {f"RETOUCHE_{stage.upper()}_PORT": str(port) for stage, port in _services(ports)}
     return {
         "RETOUCHE_STORE": str(data / "store"),
+        "RETOUCHE_RUNS_FOLDER": str(data / "runs"),
         "RETOUCHE_PROFILE": profile,
         "RETOUCHE_REDIS_URL": f"redis://{HOST}:{ports[-1]}/0",
         "RETOUCHE_GATEWAY_PORT": str(ports[0]),

@@ -68,6 +68,9 @@ class NoisePairs:
     sdxl: bool = False
     count: int = 12
 
+    def __len__(self) -> int:
+        return self.count
+
     def indices(self, positions: range) -> list[int]:
         return in_epochs(self.count, 0, positions)
 

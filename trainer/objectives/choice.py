@@ -45,7 +45,7 @@ def share_of_loss(
     """This micro-batch's share of the loss of an effective batch of `pairs` pairs, a scalar."""
     if isinstance(objective, Sft):
         return sft(errors).sum() / pairs
-    anchored = anchor(errors, objective.anchor_weight).sum() / pairs
+    anchored = anchor(errors, objective.anchor_weight or 0.0).sum() / pairs
     if isinstance(objective, DiffusionRpo):
         if whole is None:
             raise ValueError("diffusion_rpo needs the errors of the whole effective batch")

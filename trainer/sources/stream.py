@@ -55,6 +55,9 @@ class StreamedPairs:
             redis.xgroup_create(SHARDS_STREAM, run_id, id="0", mkstream=True)
         self._redelivered = False
 
+    def __len__(self) -> int:
+        return len(self._pairs)
+
     def indices(self, positions: range) -> list[int]:
         """Which pair stands at each position; waits until the pairs are there or the job has ended."""
         while not self._ended and positions.stop > len(self._pairs):

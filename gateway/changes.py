@@ -1,0 +1,42 @@
+"""That something of a job or a run has changed: told over Redis, polled where Redis is silent."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from retouche.coordination import events_channel
+
+_POLL_SECONDS = 2.0
+_GATHER_SECONDS = 0.2
+
+
+async def changes(redis: Redis, identifier: str) -> AsyncIterator[None]:
+    """At once, then whenever a change is announced, and every few seconds in case one was missed."""
+    yield
+    channel: Any = redis.pubsub()
+    try:
+        await channel.subscribe(events_channel(identifier))
+        yield
+        while True:
+            await channel.get_message(ignore_subscribe_messages=True, timeout=_POLL_SECONDS)
+            await asyncio.sleep(_GATHER_SECONDS)  # many shards tell at once: one look at the store for all
+            while await channel.get_message(ignore_subscribe_messages=True, timeout=0):
+                pass
+            yield
+    except RedisError:
+        while True:  # without Redis the store alone tells
+            await asyncio.sleep(_POLL_SECONDS)
+            yield
+    finally:
+        await channel.aclose()
+
+
+async def announce(redis: Redis, identifier: str, cause: str) -> None:
+    """Tell those who follow; without Redis they find out by polling."""
+    try:
+        await redis.publish(events_channel(identifier), cause)
+    except RedisError:
+        return

@@ -1,0 +1,234 @@
+"""Submit, list, inspect, follow, cancel and retry training runs, and fetch what they made."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path as FilePath
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from redis.exceptions import RedisError
+
+from gateway.changes import announce, changes
+from gateway.job_state import JobReader
+from gateway.run_state import RunReader
+from retouche import queue
+from retouche.contract.runs import (
+    Anchored,
+    Artifact,
+    DiffusionRpo,
+    Run,
+    RunEvent,
+    RunId,
+    RunPage,
+    RunRecord,
+    RunSpec,
+)
+from retouche.errors import Conflict, FieldProblem, InvalidPayload, NotFound, QueueUnavailable
+from retouche.store import ObjectStore, run_path
+from serving.profile import Profile, located
+
+router = APIRouter(tags=["runs"])
+
+_ENDED = ("finished", "failed", "cancelled")
+_PREDICTION_TYPES = ("epsilon", "v_prediction")
+
+RunPath = Annotated[RunId, Path()]
+
+
+@router.post("/v1/runs", status_code=201)
+async def submit(spec: RunSpec, request: Request, response: Response) -> Run:
+    """Start a training run. The same specification is the same run: 200 if it is known already."""
+    state = request.app.state
+    complete = _with_defaults(spec, state.profile)
+    _check_base(complete.base or "")
+    if complete.data.job is not None:
+        await _check_job(state.reader, complete.data.job, complete.data.follow)
+    record = RunRecord(spec=complete, created_at=datetime.now(UTC))
+    run_id = complete.run_id
+    if not await state.store.create(run_path(run_id, "spec.json"), record.model_dump_json().encode()):
+        response.status_code = 200
+    await _enqueue_pending(request.app, run_id)
+    return await _reader(request).run(run_id)
+
+
+@router.get("/v1/runs")
+async def listing(
+    request: Request, limit: Annotated[int, Query(ge=1, le=200)] = 50, cursor: RunId | None = None
+) -> RunPage:
+    """Runs, the newest first; `cursor` is the last page's `next_cursor`."""
+    reader = _reader(request)
+    ordered = await reader.newest_first()
+    begin = ordered.index(cursor) + 1 if cursor in ordered else 0
+    page = ordered[begin : begin + limit]
+    more = begin + limit < len(ordered)
+    return RunPage(runs=[await reader.run(run_id) for run_id in page], next_cursor=page[-1] if more else None)
+
+
+@router.get("/v1/runs/{run_id}")
+async def show(run_id: RunPath, request: Request) -> Run:
+    """One run and how far it has come."""
+    return await _reader(request).run(run_id)
+
+
+@router.post("/v1/runs/{run_id}/cancel")
+async def cancel(run_id: RunPath, request: Request) -> Run:
+    """Stop a run after a last checkpoint. Conflict if it has ended already."""
+    run = await _reader(request).run(run_id)
+    if run.state in ("finished", "failed"):
+        raise Conflict(f"run {run_id} is {run.state}: there is nothing to cancel")
+    await request.app.state.store.put(run_path(run_id, "cancelled"), b"")
+    await announce(request.app.state.redis, run_id, "cancelled")
+    return await _reader(request).run(run_id)
+
+
+@router.post("/v1/runs/{run_id}/retry")
+async def retry(run_id: RunPath, request: Request) -> Run:
+    """Go on with a cancelled or failed run from its last checkpoint. Conflict if it is finished."""
+    state, run = request.app.state, await _reader(request).run(run_id)
+    if run.state == "finished":
+        raise Conflict(f"run {run_id} is finished: there is nothing to run again")
+    try:
+        await asyncio.to_thread(queue.forget_run, state.train_queue, run_id)
+    except RedisError as error:
+        raise _queue_unavailable(error) from error
+    for marker in ("failed.json", "cancelled"):
+        await state.store.delete(run_path(run_id, marker))
+    await _enqueue_pending(request.app, run_id)
+    await announce(state.redis, run_id, "retry")
+    return await _reader(request).run(run_id)
+
+
+async def known_run(run_id: RunPath, request: Request) -> None:
+    """RunNotFound before a stream has begun, after which no status can be sent."""
+    await _reader(request).record(run_id)
+
+
+@router.get("/v1/runs/{run_id}/events", response_class=EventSourceResponse, dependencies=[Depends(known_run)])
+async def events(run_id: RunPath, request: Request) -> AsyncIterator[ServerSentEvent]:
+    """The run's state now and whenever it logs, as server-sent events; ends when the run does."""
+    reader, number, last = _reader(request), 0, None
+    async for _ in changes(request.app.state.redis, run_id):
+        run = await reader.run(run_id)
+        if run == last:
+            continue
+        last, number = run, number + 1
+        kind = run.state if run.state in _ENDED else "progress"
+        event = RunEvent.model_validate({"id": str(number), "event": kind, "run": run})
+        yield ServerSentEvent(raw_data=event.model_dump_json(), event=kind, id=event.id)
+        if run.state in _ENDED:
+            return
+
+
+@router.get("/v1/runs/{run_id}/metrics", dependencies=[Depends(known_run)])
+async def metrics(run_id: RunPath, request: Request) -> Response:
+    """Everything the run has logged, one TrainingMetrics a line."""
+    store: ObjectStore = request.app.state.store
+    try:
+        logged = await store.get(run_path(run_id, "metrics.jsonl"))
+    except NotFound:
+        logged = b""
+    return Response(logged, media_type="application/x-ndjson")
+
+
+@router.get("/v1/runs/{run_id}/artifacts", dependencies=[Depends(known_run)])
+async def artifacts(run_id: RunPath, request: Request) -> list[Artifact]:
+    """The files that the run has made."""
+    return await _reader(request).artifacts(run_id)
+
+
+@router.get("/v1/runs/{run_id}/artifacts/{name:path}", dependencies=[Depends(known_run)])
+async def download(run_id: RunPath, name: str, request: Request) -> StreamingResponse:
+    """One of these files, streamed."""
+    known = {artifact.name: artifact.bytes for artifact in await _reader(request).artifacts(run_id)}
+    if name not in known:
+        raise NotFound(f"run {run_id} has no artifact {name[:80]!r}; it has {', '.join(known) or 'none yet'}")
+    store: ObjectStore = request.app.state.store
+    return StreamingResponse(
+        store.stream(run_path(run_id, f"artifacts/{name}")),
+        media_type="application/octet-stream",
+        headers={"content-length": str(known[name])},
+    )
+
+
+async def recover_all(app: FastAPI) -> list[str]:
+    """Enqueue every run that should be running and is not; returns them."""
+    return [run_id for run_id in await app.state.runs.newest_first() if await _enqueue_pending(app, run_id)]
+
+
+async def _enqueue_pending(app: FastAPI, run_id: str) -> bool:
+    """Enqueue a run that has not ended; one whose worker died again and again has failed."""
+    run = await app.state.runs.run(run_id)
+    if run.state in _ENDED:
+        return False
+    try:
+        outcome = await asyncio.to_thread(queue.enqueue_run, app.state.train_queue, run_id)
+    except RedisError as error:
+        raise _queue_unavailable(error) from error
+    if outcome == "given-up":
+        failure = {"error": "its trainer died again and again; look at the trainer's log, then retry the run"}
+        await app.state.store.create(run_path(run_id, "failed.json"), json.dumps(failure).encode())
+    return outcome == "enqueued"
+
+
+def _with_defaults(spec: RunSpec, profile: Profile) -> RunSpec:
+    """The profile's base, anchor and relation model where the specification names none."""
+    complete = spec
+    if spec.base is None:
+        base = {"base": profile.generation.model, "revision": profile.generation.revision}
+        complete = complete.model_copy(update=base)
+    missing: dict[str, object] = {}
+    if isinstance(spec.objective, Anchored) and spec.objective.anchor_weight is None:
+        missing["anchor_weight"] = profile.training.anchor_weight
+    if isinstance(spec.objective, DiffusionRpo) and spec.objective.relation_model is None:
+        missing["relation_model"] = next(iter(profile.rewards.values())).model
+    return complete.model_copy(update={"objective": spec.objective.model_copy(update=missing)})
+
+
+def _check_base(base: str) -> None:
+    """Refuse a folder that is no pipeline; a Hub id is the trainer's to check."""
+    folder = FilePath(located(base))
+    if not folder.is_dir():
+        if base.count("/") == 1 and not base.startswith(("/", ".")):
+            return
+        raise _invalid("base", f"there is no folder {base!r}, and it is no Hub id such as org/name")
+    config = folder / "scheduler" / "scheduler_config.json"
+    if not (folder / "unet" / "config.json").is_file() or not config.is_file():
+        raise _invalid("base", f"{base!r} is no Stable Diffusion pipeline: it has no unet or no scheduler")
+    kind = json.loads(config.read_text()).get("prediction_type", "epsilon")
+    if kind not in _PREDICTION_TYPES:
+        raise _invalid(
+            "base", f"{base!r} predicts {kind!r}; it must be one of {', '.join(_PREDICTION_TYPES)}"
+        )
+
+
+async def _check_job(reader: JobReader, job_id: str, follow: bool) -> None:
+    job = await reader.job(job_id)
+    if follow:
+        return
+    if job.state != "finished":
+        raise Conflict(
+            f"data.job: {job_id} is {job.state}, with {job.shards_finished} of {job.shards} shards; "
+            "wait for it, or train on what comes with data.follow"
+        )
+    if job.report.pairs == 0:
+        raise Conflict(f"data.job: {job_id} has no pairs; its report says what was dropped and why")
+
+
+def _invalid(field: str, problem: str) -> InvalidPayload:
+    return InvalidPayload(f"{field}: {problem}", fields=[FieldProblem(field=field, problem=problem)])
+
+
+def _queue_unavailable(error: RedisError) -> QueueUnavailable:
+    return QueueUnavailable(
+        f"Redis cannot be reached ({error}); the run is kept and goes on once Redis is back",
+        retry_after_seconds=5,
+    )
+
+
+def _reader(request: Request) -> RunReader:
+    reader: RunReader = request.app.state.runs
+    return reader

@@ -1,0 +1,80 @@
+"""`retouche train`: submit a training run and follow it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from pydantic import ValidationError
+
+from retouche.cli.runs import follow, summary
+from retouche.cli.terminal import Json, console, gateway, print_json
+from retouche.contract.runs import RunSpec
+from retouche.errors import FieldProblem, InvalidPayload
+
+
+def train(
+    job: Annotated[str | None, typer.Argument(help="A curation job; or give --pick-a-pic or --spec.")] = None,
+    pick_a_pic: Annotated[str | None, typer.Option(help="A folder in Pick-a-Pic's layout.")] = None,
+    specification: Annotated[Path | None, typer.Option("--spec", help="A YAML file: the whole run.")] = None,
+    follow_job: Annotated[bool, typer.Option("--follow", help="Train while the job still runs.")] = False,
+    base: Annotated[str | None, typer.Option(help="A pipeline; none: the profile's.")] = None,
+    objective: Annotated[
+        str, typer.Option(help="sft, diffusion_dpo, diffusion_rpo or rich_dpo")
+    ] = "diffusion_dpo",
+    beta: Annotated[float | None, typer.Option(help="How close to stay to the base.")] = None,
+    anchor_weight: Annotated[float | None, typer.Option(help="Of the chosen image's own error.")] = None,
+    tuning: Annotated[str, typer.Option(help="lora or full")] = "lora",
+    rank: Annotated[int | None, typer.Option(help="Of the LoRA.")] = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    wait: Annotated[bool, typer.Option(help="Follow the run until it has ended.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Train on the pairs of a job, or of a folder."""
+    given: dict[str, Any] = {
+        "data": _given(job=job, pick_a_pic=pick_a_pic, follow=follow_job or None),
+        "base": base,
+        "objective": _given(name=objective, beta=beta, anchor_weight=anchor_weight),
+        "tuning": _given(kind=tuning, rank=rank),
+        "optimisation": _given(steps=steps, batch_size=batch_size, learning_rate=learning_rate),
+        "seed": seed,
+    }
+    with gateway() as client:
+        run = client.submit_run(_spec(given if specification is None else _read(specification)))
+        if wait:
+            try:
+                run = follow(client, run.id)
+            except KeyboardInterrupt:
+                console.print(f"\n{run.id} goes on; follow it with: retouche runs follow {run.id}")
+                raise typer.Exit(130) from None
+        if as_json:
+            print_json(run)
+        else:
+            console.print(summary(run), highlight=False)
+    if run.state in ("failed", "cancelled"):
+        raise typer.Exit(1)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _read(file: Path) -> Any:
+    try:
+        return yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InvalidPayload(f"--spec: {file} cannot be read: {error}") from None
+
+
+def _spec(values: Any) -> RunSpec:
+    try:
+        return RunSpec.model_validate(values)
+    except ValidationError as error:
+        fields = [
+            FieldProblem(field=".".join(map(str, entry["loc"])) or "spec", problem=entry["msg"])
+            for entry in error.errors()
+        ]
+        raise InvalidPayload(f"{fields[0].field}: {fields[0].problem}", fields=fields) from None

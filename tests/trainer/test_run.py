@@ -1,0 +1,169 @@
+"""A training run as its users see it: submitted at the gateway, trained by a process, loaded by diffusers."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from gateway.app import create_app
+from retouche.client import Retouche
+from retouche.contract.runs import (
+    DiffusionDpo,
+    Full,
+    Lora,
+    Optimisation,
+    RunRecord,
+    RunSpec,
+    TrainingData,
+    Tuning,
+)
+from retouche.errors import NotFound
+from retouche.store import ObjectStore, run, run_path
+from shapes.train.loop import MODELS
+from tests.gateway.conftest import settings_for
+from tests.live import live
+from tests.trainer import worlds
+
+CHECKOUT = Path(__file__).parents[2]
+SHORT = Optimisation(
+    steps=6, batch_size=2, learning_rate=1e-3, warmup_steps=1, checkpoint_every_steps=2, log_every_steps=2
+)
+
+
+def short_run(job: str, tuning: Tuning | None = None, **changes: int) -> RunSpec:
+    return RunSpec(
+        data=TrainingData(job=job),
+        base="shapes/models/base",
+        objective=DiffusionDpo(anchor_weight=200.0),
+        tuning=tuning or Lora(rank=4),
+        optimisation=SHORT.model_copy(update=changes),
+    )
+
+
+def environment(store: ObjectStore, redis_url: str, runs: Path) -> dict[str, str]:
+    return os.environ | {
+        "RETOUCHE_STORE": store.url,
+        "RETOUCHE_REDIS_URL": redis_url,
+        "RETOUCHE_RUNS_FOLDER": str(runs),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@contextmanager
+def trainer(store: ObjectStore, redis_url: str, runs: Path) -> Iterator[None]:
+    """`python -m trainer`, stopped when the block is left."""
+    command = [sys.executable, "-m", "trainer"]
+    process = subprocess.Popen(command, env=environment(store, redis_url, runs), cwd=CHECKOUT)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+@pytest.fixture
+def client(store: ObjectStore, redis_url: str) -> Iterator[Retouche]:
+    """A client of a gateway on the test's store and Redis."""
+    with live(create_app(settings_for(store.url, redis_url))) as url, Retouche(url) as client:
+        yield client
+
+
+def test_a_run_ends_with_a_lora_that_plain_diffusers_loads(
+    client: Retouche, store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    spec = short_run(worlds.finished_job(store))
+    with trainer(store, redis_url, tmp_path / "runs"):
+        ended = client.wait_run(client.submit_run(spec).id)
+    assert (ended.state, ended.step) == ("finished", 6), ended.error
+    assert ended.result is not None
+    assert ended.result.pairs == 8
+    assert [metrics.step for metrics in client.run_metrics(ended.id)] == [2, 4, 6]
+    client.download_artifacts(ended.id, tmp_path / "lora")
+    assert ended.result.data_digest in (tmp_path / "lora" / "README.md").read_text()
+    assert list((tmp_path / "lora" / "tensorboard").iterdir())
+    assert _moved_by_lora(tmp_path / "lora")
+
+
+def _moved_by_lora(folder: Path) -> bool:
+    """Does a plain pipeline draw something else once it has loaded the LoRA?"""
+    pipeline = StableDiffusionPipeline.from_pretrained(MODELS / "base", dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def draw() -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        prompt = "a red circle on a gray background"
+        drawn = pipeline(
+            prompt, num_inference_steps=3, generator=generator, output_type="pt", height=64, width=64
+        )
+        images: torch.Tensor = drawn.images
+        return images
+
+    before = draw()
+    pipeline.load_lora_weights(folder)
+    return not torch.equal(before, draw())
+
+
+def test_a_killed_run_goes_on_on_another_machine_and_ends_with_the_same_bytes(
+    store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    spec = short_run(worlds.finished_job(store), steps=12)
+    other = ObjectStore(str(tmp_path / "other"))
+    shutil.copytree(store.url, other.url, dirs_exist_ok=True)
+    for each in (store, other):
+        record = RunRecord(spec=spec, created_at=datetime.now(UTC))
+        run(each.create(run_path(spec.run_id, "spec.json"), record.model_dump_json().encode()))
+    command = [sys.executable, "-m", "trainer.run", spec.run_id]
+    subprocess.run(command, check=True, cwd=CHECKOUT, env=environment(store, redis_url, tmp_path / "a"))
+
+    process = subprocess.Popen(command, cwd=CHECKOUT, env=environment(other, redis_url, tmp_path / "b"))
+    while not _has_checkpoint(other, spec.run_id) and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not _finished(other, spec.run_id)
+    subprocess.run(command, check=True, cwd=CHECKOUT, env=environment(other, redis_url, tmp_path / "c"))
+
+    lora = run_path(spec.run_id, "artifacts/pytorch_lora_weights.safetensors")
+    assert run(store.get(lora)) == run(other.get(lora))
+
+
+def _has_checkpoint(store: ObjectStore, run_id: str) -> bool:
+    return run(store.exists(run_path(run_id, "checkpoints/00000002/state.json")))
+
+
+def _finished(store: ObjectStore, run_id: str) -> bool:
+    try:
+        return bool(run(store.get(run_path(run_id, "finished.json"))))
+    except NotFound:
+        return False
+
+
+def test_full_fine_tuning_ends_with_a_pipeline(
+    client: Retouche, store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    spec = short_run(worlds.finished_job(store), Full(), steps=2)
+    with trainer(store, redis_url, tmp_path / "runs"):
+        ended = client.wait_run(client.submit_run(spec).id)
+    assert ended.state == "finished", ended.error
+    client.download_artifacts(ended.id, tmp_path / "pipeline")
+    assert StableDiffusionPipeline.from_pretrained(tmp_path / "pipeline").unet is not None
+
+
+def test_a_base_that_is_gone_fails_the_run_with_the_reason(
+    client: Retouche, store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    spec = short_run(worlds.finished_job(store)).model_copy(update={"base": "nobody/nothing"})
+    with trainer(store, redis_url, tmp_path / "runs"):
+        ended = client.wait_run(client.submit_run(spec).id)
+    assert ended.state == "failed"
+    assert "nobody/nothing" in (ended.error or "")
+    assert ended.artifacts == []

@@ -1,0 +1,47 @@
+"""`python -m trainer`: takes training runs from the one queue `train`."""
+
+import logging
+
+from redis import Redis
+from rq import Worker
+from rq.job import Job
+from rq.queue import Queue
+from rq.serializers import JSONSerializer
+
+from retouche.coordination import TRAIN_FUNCTION
+from retouche.queue import train_queue
+from trainer.settings import Settings
+
+# RQ's defaults take minutes to notice a dead worker.
+NOTICE_SECONDS = 20
+MAINTENANCE_SECONDS = 5
+
+
+class RunWorker(Worker):
+    """Runs nothing but training runs: whoever can write to Redis could otherwise name any function."""
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        if job.func_name != TRAIN_FUNCTION:
+            logging.getLogger("retouche.trainer").error("refused %s: only runs are run", job.func_name)
+            job.cancel()
+            return
+        super().execute_job(job, queue)
+
+
+def main() -> None:
+    """Work until told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with Redis.from_url(Settings().redis_url) as connection:
+        worker = RunWorker(
+            [train_queue(connection)],
+            connection=connection,
+            serializer=JSONSerializer,
+            worker_ttl=NOTICE_SECONDS,
+            maintenance_interval=MAINTENANCE_SECONDS,
+            job_monitoring_interval=NOTICE_SECONDS // 4,
+        )
+        worker.work(logging_level="WARNING")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What a run gives: a LoRA that plain diffusers loads, or a whole pipeline, with a model card."""
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
+from peft.utils.save_and_load import get_peft_model_state_dict
+from safetensors.torch import load_file
+
+from retouche.contract.runs import Full, RunResult, RunSpec
+from trainer.policy import Policy
+
+
+def write(folder: Path, spec: RunSpec, base: str, policy: Policy, result: RunResult) -> Path:
+    """Write `folder`/artifacts from the last weights in `folder`; returns it. `base`: where that lies."""
+    artifacts = folder / "artifacts"
+    artifacts.mkdir(parents=True, exist_ok=True)
+    trained = load_file(folder / "weights.safetensors")
+    with torch.no_grad():
+        for name, weight in policy.trainable().items():
+            weight.copy_(trained[name])
+    if isinstance(spec.tuning, Full):
+        _save_pipeline(spec, base, policy, artifacts)
+    else:
+        _save_adapter(policy, artifacts)
+    (artifacts / "specification.json").write_text(spec.model_dump_json(indent=2) + "\n")
+    (artifacts / "README.md").write_text(model_card(spec, result))
+    return artifacts
+
+
+def model_card(spec: RunSpec, result: RunResult) -> str:
+    """What was trained on what, how, and what came of it, in the Hub's format."""
+    metrics, tuning, how = result.metrics, spec.tuning, spec.optimisation
+    kind = "lora" if tuning.kind == "lora" else "full"
+    data = (
+        f"curation job `{spec.data.job}`" if spec.data.job else f"Pick-a-Pic folder `{spec.data.pick_a_pic}`"
+    )
+    load = (
+        'pipeline.load_lora_weights("THIS_FOLDER")'
+        if kind == "lora"
+        else 'pipeline = DiffusionPipeline.from_pretrained("THIS_FOLDER")'
+    )
+    header = {
+        "base_model": spec.base,
+        "library_name": "diffusers",
+        "tags": [spec.objective.name, kind, "retouche"],
+    }
+    rows = [
+        ("objective", f"`{json.dumps(spec.objective.model_dump(exclude_none=True))}`"),
+        ("tuning", f"`{json.dumps(tuning.model_dump(exclude_none=True))}`"),
+        ("optimisation", f"`{json.dumps(how.model_dump(exclude_none=True))}`"),
+        ("seed", str(spec.seed)),
+        ("steps", str(result.steps)),
+        ("base", f"`{result.base}`"),
+        ("data", data),
+        ("pairs", str(result.pairs)),
+        ("data digest", f"`{result.data_digest}`"),
+        ("implicit accuracy, last", f"{metrics.implicit_accuracy:.3f}"),
+        ("reward margin, last", f"{metrics.reward_margin:.4f}"),
+        (
+            "chosen error, last",
+            f"{metrics.chosen_error:.5f} (reference {metrics.reference_chosen_error:.5f})",
+        ),
+        (
+            "rejected error, last",
+            f"{metrics.rejected_error:.5f} (reference {metrics.reference_rejected_error:.5f})",
+        ),
+    ]
+    front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in header.items())
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    return (
+        f"---\n{front}\n---\n\n# {spec.run_id}\n\n"
+        f"{spec.base}, tuned with Retouche on preference pairs by `{spec.objective.name}`.\n\n"
+        f"    {load}\n\n| | |\n|---|---|\n{table}\n\n"
+        "The last metrics are those of the training pairs; they do not say that the images are better. "
+        f"`retouche evaluate {spec.run_id} --prompts FILE` does.\n"
+    )
+
+
+def _save_adapter(policy: Policy, folder: Path) -> None:
+    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(policy.unet))
+    xl = policy.unet.config.addition_embed_type == "text_time"
+    kind = StableDiffusionXLPipeline if xl else StableDiffusionPipeline
+    kind.save_lora_weights(folder, unet_lora_layers=state, safe_serialization=True)
+
+
+def _save_pipeline(spec: RunSpec, base: str, policy: Policy, folder: Path) -> None:
+    pipeline = DiffusionPipeline.from_pretrained(
+        base, revision=spec.revision, unet=policy.unet.eval(), use_safetensors=True
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)

@@ -1,0 +1,144 @@
+"""`python -m trainer.run RUN`: the training process of one run, from the store to the store.
+
+What a run needs to go on is in the object store, so it can be killed on one machine and go on on another.
+"""
+
+import fcntl
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from redis import Redis
+from torch.utils.tensorboard import SummaryWriter
+
+from retouche.contract.runs import DiffusionRpo, RunResult, RunSpec, TrainingMetrics
+from retouche.errors import BadRequest, RetoucheError
+from retouche.identity import identify
+from retouche.store import ObjectStore, run
+from trainer import artifacts, checkpoints
+from trainer.batches import Pairs
+from trainer.encode import Encoding, encode_pairs
+from trainer.encoded import EncodedPairs
+from trainer.encoders import Encoders, RelationModel
+from trainer.loop import train
+from trainer.policy import check_base, load
+from trainer.remote import Remote
+from trainer.settings import Settings
+from trainer.sources.dataset import finished_pairs
+from trainer.sources.pick_a_pic import folder_pairs
+from trainer.sources.stream import StreamedPairs
+
+_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_CHECKOUT = Path(__file__).parent.parent
+_log = logging.getLogger("retouche.trainer")
+
+
+def main(run_id: str) -> int:
+    """Train the run to its end, cancellation or failure; the process's exit code."""
+    settings = Settings()
+    remote = Remote(ObjectStore(settings.store), Redis.from_url(settings.redis_url), run_id)
+    folder = settings.runs_folder / run_id
+    with _alone(folder), remote.watching() as cancelled:
+        if remote.ended():
+            return 0
+        try:
+            _train(remote, folder, cancelled)
+        except RetoucheError as error:
+            if error.retryable:
+                raise
+            _log.error("%s failed: %s", run_id, error.detail)
+            remote.failed(error.detail)
+    return 0
+
+
+def _train(remote: Remote, folder: Path, cancelled: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    spec = remote.record().spec
+    base, how = _located(spec.base), spec.optimisation
+    check_base(base, spec.revision)
+    remote.fetch_checkpoints(folder)
+    pairs = _pairs(remote, spec, base, cancelled)
+    policy = load(base, spec.tuning, spec.seed, spec.revision, _DTYPES[how.mixed_precision])
+    resumed = checkpoints.newest(folder, spec)
+    remote.resume_log(resumed.step if resumed else 0)
+    with SummaryWriter(folder / "tensorboard", purge_step=resumed.step if resumed else 0) as board:
+
+        def report(metrics: TrainingMetrics) -> None:
+            for name, value in metrics.model_dump(exclude={"step"}).items():
+                board.add_scalar(name, value, metrics.step)
+            remote.log(metrics)
+
+        train(spec, policy, pairs, folder, report, cancelled, remote.keep_checkpoint)
+    metrics = remote.last_logged
+    if metrics is None or metrics.step < how.steps:
+        _log.info("%s was cancelled at step %s", remote.run_id, metrics.step if metrics else 0)
+        remote.announce("cancelled")
+        return
+    result = RunResult(
+        base=identify(base, spec.revision),
+        steps=how.steps,
+        pairs=len(pairs),
+        data_digest=pairs.digest,
+        metrics=metrics,
+        seconds=time.monotonic() - began,
+    )
+    made = artifacts.write(folder, spec, base, policy, result)
+    remote.finish({"": made, "tensorboard": folder / "tensorboard"}, result)
+
+
+def _pairs(remote: Remote, spec: RunSpec, base: str, cancelled: Callable[[], bool]) -> Pairs:
+    """The pairs that the specification names, encoded."""
+    data, relations = spec.data, None
+    if isinstance(spec.objective, DiffusionRpo):
+        if spec.objective.relation_model is None:
+            raise BadRequest(
+                "objective.relation_model: diffusion_rpo needs a CLIP model; name a folder or Hub id"
+            )
+        relations = RelationModel(_located(spec.objective.relation_model))
+    encoding = Encoding(Encoders(base, spec.revision), relations)
+    store, flips = remote.store, data.horizontal_flips
+    if data.follow and data.job:
+        return StreamedPairs(
+            store,
+            remote.redis,
+            encoding,
+            data.job,
+            remote.run_id,
+            seed=spec.seed,
+            flips=flips,
+            cancelled=cancelled,
+        )
+    if data.pick_a_pic:
+        imported = run(folder_pairs(store, data.pick_a_pic))
+        _log.info("%s: %d pairs, dropped %s", data.pick_a_pic, len(imported.pairs), imported.dropped)
+        for row in imported.unreadable:
+            _log.warning("%s", row)
+        found = imported.pairs
+    else:
+        found = run(finished_pairs(store, data.job or ""))
+    encode_pairs(store, encoding, found, flips, lambda done, of: _log.info("encoded %d of %d", done, of))
+    return EncodedPairs(store, encoding, found, spec.seed)
+
+
+def _located(model: str | None) -> str:
+    """A folder named relative to the checkout as an absolute path; a Hub id as it is."""
+    folder = _CHECKOUT / (model or "")
+    return str(folder) if folder.is_dir() else model or ""
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """RQ can start a run twice; the second process waits until the first is gone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,17 @@
+"""What the trainer reads from the environment (RETOUCHE_*)."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What the trainer talks to, and where it works."""
+
+    model_config = SettingsConfigDict(env_prefix="RETOUCHE_", extra="ignore")
+
+    store: str = Field(default=".retouche/store", description="object store: a folder or a URL")
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    runs_folder: Path = Field(default=Path(".retouche/runs"), description="checkpoints of runs under way")
+    train_processes: int = Field(default=1, ge=1, description="more than one: by `accelerate launch`")
