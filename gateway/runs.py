@@ -16,13 +16,13 @@ from gateway.changes import announce, changes
 from gateway.job_state import JobReader
 from gateway.run_state import RunReader
 from retouche import queue
+from retouche.contract.payload import RunId
 from retouche.contract.runs import (
     Anchored,
     Artifact,
     DiffusionRpo,
     Run,
     RunEvent,
-    RunId,
     RunPage,
     RunRecord,
     RunSpec,

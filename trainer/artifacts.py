@@ -24,7 +24,7 @@ def write(folder: Path, spec: RunSpec, base: str, policy: Policy, result: RunRes
     if isinstance(spec.tuning, Full):
         _save_pipeline(spec, base, policy, artifacts)
     else:
-        _save_adapter(policy, artifacts)
+        save_adapter(policy, artifacts)
     (artifacts / "specification.json").write_text(spec.model_dump_json(indent=2) + "\n")
     (artifacts / "README.md").write_text(model_card(spec, result))
     return artifacts
@@ -79,7 +79,8 @@ def model_card(spec: RunSpec, result: RunResult) -> str:
     )
 
 
-def _save_adapter(policy: Policy, folder: Path) -> None:
+def save_adapter(policy: Policy, folder: Path) -> None:
+    """Write the LoRA as `pipeline.load_lora_weights` reads it."""
     state = convert_state_dict_to_diffusers(get_peft_model_state_dict(policy.unet))
     xl = policy.unet.config.addition_embed_type == "text_time"
     kind = StableDiffusionXLPipeline if xl else StableDiffusionPipeline

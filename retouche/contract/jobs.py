@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from retouche.contract.payload import Digest, Frozen, ImageRef, ModelIdentity, Payload, Prompt
 from retouche.contract.stages import (
+    Adapter,
     Critique,
     EditInstruction,
     GuidanceScale,
@@ -51,6 +52,7 @@ class RewardRule(Frozen):
 class GenerationParameters(Frozen):
     """Overrides of the profile's values for every image of the job."""
 
+    adapter: Adapter = None
     negative_prompt: Annotated[str, StringConstraints(max_length=2_000)] = ""
     width: Side | None = None
     height: Side | None = None
@@ -61,6 +63,7 @@ class GenerationParameters(Frozen):
 class EditingParameters(Frozen):
     """Overrides of the profile's values for every edit of the job."""
 
+    adapter: Adapter = None
     num_inference_steps: InferenceSteps | None = None
     guidance_scale: GuidanceScale | None = None
     image_guidance_scale: GuidanceScale | None = None

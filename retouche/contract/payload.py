@@ -10,6 +10,7 @@ MAX_DATA_URI_CHARACTERS = 16_000_000  # about 12 MB of image
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 ImageRef = Digest
+RunId = Annotated[str, StringConstraints(pattern=r"^run-[0-9a-f]{16}$")]
 ImageInput = Annotated[
     str,
     StringConstraints(

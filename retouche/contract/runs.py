@@ -7,10 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from retouche.contract.jobs import JobId
-from retouche.contract.payload import Digest, Frozen, ModelIdentity, Payload
+from retouche.contract.payload import Digest, Frozen, ModelIdentity, Payload, RunId
 from retouche.contract.stages import Seed
 
-RunId = Annotated[str, StringConstraints(pattern=r"^run-[0-9a-f]{16}$")]
 RunState = Literal["queued", "running", "finished", "failed", "cancelled"]
 
 Beta = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]

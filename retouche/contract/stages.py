@@ -4,13 +4,25 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from retouche.contract.payload import MAX_SEED, Frozen, ImageInput, ImageRef, ModelIdentity, Payload, Prompt
+from retouche.contract.payload import (
+    MAX_SEED,
+    Frozen,
+    ImageInput,
+    ImageRef,
+    ModelIdentity,
+    Payload,
+    Prompt,
+    RunId,
+)
 
 MOST_SCORED = 65  # images in a request: one and all the edits that a job may ask of it
 STAGES = ("generation", "critique", "instruction", "editing", "reward")
 
 Aspect = Literal["color", "shape", "object", "count", "relation", "background", "style", "text", "quality"]
 Action = Literal["recolor", "reshape", "replace", "add", "remove", "move", "background", "restyle", "refine"]
+Adapter = Annotated[
+    RunId | None, Field(description="the LoRA of this finished training run, on top of the profile's model")
+]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Side = Annotated[int, Field(ge=16, le=2048, multiple_of=8, description="pixels")]
 InferenceSteps = Annotated[int, Field(ge=1, le=150)]
@@ -24,6 +36,7 @@ class GenerateRequest(Payload):
 
     prompt: Prompt
     seed: Seed
+    adapter: Adapter = None
     negative_prompt: Annotated[str, StringConstraints(max_length=2_000)] = ""
     width: Side | None = None
     height: Side | None = None
@@ -92,6 +105,7 @@ class EditRequest(Payload):
     image: ImageInput
     instruction: EditInstruction
     seed: Seed
+    adapter: Adapter = None
     num_inference_steps: InferenceSteps | None = None
     guidance_scale: GuidanceScale | None = None
     image_guidance_scale: GuidanceScale | None = None

@@ -7,7 +7,9 @@ from fastapi import APIRouter, FastAPI, Request, Response
 
 from retouche.contract.services import Readiness
 from retouche.contract.stages import EditRequest, EditResponse
+from retouche.identity import identify
 from retouche.store import ObjectStore
+from services.adapters import fetch, worn
 from services.diffusion import in_full_batches
 from services.editing import model
 from services.editing.editor import Edit, batch_key
@@ -15,7 +17,6 @@ from services.editing.settings import Settings
 from serving.app import Loaded, require_ready, while_connected
 from serving.app import create_app as create
 from serving.batching import MicroBatcher
-from retouche.identity import identify
 from serving.images import load_image, referenced, store_image
 from serving.memo import answered
 from serving.profile import load_profile, located
@@ -49,13 +50,15 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
 async def edit(payload: EditRequest, request: Request, response: Response) -> EditResponse:
     """One instruction carried out on one image: the same request always gives the same image."""
     readiness, state = require_ready(request), request.app.state
+    await fetch(state.store, payload.adapter)
     image = await referenced(state.store, payload.image)
     complete = model.resolved(payload.model_copy(update={"image": image}), state.profile)
 
     async def make() -> EditResponse:
         source = await load_image(state.store, image)
         edited = await state.batcher(Edit(source, model.text_for(complete, state.profile), complete))
-        return EditResponse(image=await store_image(state.store, edited), model=readiness.models["editing"])
+        editor = worn(readiness.models["editing"], payload.adapter)
+        return EditResponse(image=await store_image(state.store, edited), model=editor)
 
     return await while_connected(
         request, answered(request, response, "editing", readiness.models, complete, make, EditResponse)

@@ -15,6 +15,7 @@ from diffusers import (
 from PIL import Image
 
 from retouche.errors import BadRequest
+from services.adapters import wear
 from services.diffusion import generators, load_pipeline, pictures
 from services.editing.editor import Edit, Editor
 from serving.profile import EditingProfile, located
@@ -39,6 +40,7 @@ def load(profile: EditingProfile) -> Editor:
 
 def _run(pipeline: Any, edits: Sequence[Edit], from_source: bool) -> list[Image.Image]:
     first, sources = edits[0].request, [edit.image for edit in edits]
+    wear(pipeline, first.adapter)
     start = (
         {"image": sources, "control_image": sources, "strength": first.strength}
         if from_source

@@ -28,6 +28,7 @@ def batch_key(edit: Edit) -> Hashable:
     """Edits with equal keys can share a batch."""
     request = edit.request
     return (
+        request.adapter,
         edit.image.size,
         request.num_inference_steps,
         request.guidance_scale,

@@ -6,6 +6,7 @@ from typing import Any
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 
+from services.adapters import wear
 from services.diffusion import generators, load_pipeline, pictures
 from services.editing.editor import Edit, Editor
 from serving.profile import EditingProfile
@@ -23,6 +24,7 @@ def load(profile: EditingProfile) -> Editor:
 
 def _run(pipeline: Any, edits: Sequence[Edit]) -> list[Image.Image]:
     first = edits[0].request
+    wear(pipeline, first.adapter)
     images = pipeline(
         prompt=[edit.text for edit in edits],
         image=[edit.image for edit in edits],

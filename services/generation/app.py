@@ -7,14 +7,15 @@ from fastapi import APIRouter, FastAPI, Request, Response
 
 from retouche.contract.services import Readiness
 from retouche.contract.stages import GenerateRequest, GenerateResponse
+from retouche.identity import identify
 from retouche.store import ObjectStore
+from services.adapters import fetch, worn
 from services.diffusion import in_full_batches
 from services.generation import model
 from services.generation.settings import Settings
 from serving.app import Loaded, require_ready, while_connected
 from serving.app import create_app as create
 from serving.batching import MicroBatcher
-from retouche.identity import identify
 from serving.images import store_image
 from serving.memo import answered
 from serving.profile import load_profile, located
@@ -48,13 +49,13 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
 async def generate(payload: GenerateRequest, request: Request, response: Response) -> GenerateResponse:
     """One image for one prompt: the same request always gives the same image."""
     readiness, state = require_ready(request), request.app.state
+    await fetch(state.store, payload.adapter)
     resolved = state.resolve(payload)
 
     async def make() -> GenerateResponse:
         image = await state.batcher(resolved)
-        return GenerateResponse(
-            image=await store_image(state.store, image), model=readiness.models["generation"]
-        )
+        model = worn(readiness.models["generation"], payload.adapter)
+        return GenerateResponse(image=await store_image(state.store, image), model=model)
 
     return await while_connected(
         request, answered(request, response, "generation", readiness.models, resolved, make, GenerateResponse)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from retouche.contract.stages import GenerateRequest
 from retouche.errors import FieldProblem, InvalidPayload
+from services.adapters import wear
 from services.diffusion import generators, load_pipeline, pictures
 from serving.profile import GenerationProfile
 
@@ -39,12 +40,19 @@ def resolved(request: GenerateRequest, profile: GenerationProfile, pipeline: Any
 
 def batch_key(request: GenerateRequest) -> Hashable:
     """Requests with equal keys can share a batch."""
-    return (request.width, request.height, request.num_inference_steps, request.guidance_scale)
+    return (
+        request.adapter,
+        request.width,
+        request.height,
+        request.num_inference_steps,
+        request.guidance_scale,
+    )
 
 
 def generate(pipeline: Any, requests: Sequence[GenerateRequest]) -> list[Image.Image]:
     """One image a request; all with the same key."""
     first = requests[0]
+    wear(pipeline, first.adapter)
     images = pipeline(
         prompt=[request.prompt for request in requests],
         negative_prompt=[request.negative_prompt for request in requests],

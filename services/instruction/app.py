@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 
 from retouche.contract.services import Readiness
 from retouche.contract.stages import InstructRequest, InstructResponse
+from retouche.identity import identify
 from retouche.store import ObjectStore
 from services.instruction.messages import SYSTEM, ask
 from services.instruction.settings import Settings
@@ -14,7 +15,6 @@ from services.vlm.backend import open_backend
 from services.vlm.chat import messages_revision
 from serving.app import Loaded, require_ready, while_connected
 from serving.app import create_app as create
-from retouche.identity import identify
 from serving.images import referenced
 from serving.memo import answered
 from serving.profile import load_profile, located

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from retouche.contract.services import Readiness
 from retouche.contract.stages import RewardRequest, RewardResponse
 from retouche.errors import FieldProblem, InvalidPayload
+from retouche.identity import identify
 from retouche.store import ObjectStore
 from services.reward import model
 from services.reward.reward_model import Judged
@@ -15,7 +16,6 @@ from services.reward.settings import Settings
 from serving.app import Loaded, require_ready, while_connected
 from serving.app import create_app as create
 from serving.batching import MicroBatcher
-from retouche.identity import identify
 from serving.images import load_image, referenced
 from serving.memo import answered
 from serving.profile import load_profile, located

@@ -1,0 +1,93 @@
+"""`retouche evaluate`: a tuned model against its base, on prompts of your own."""
+
+import asyncio
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from retouche.cli.settings import Settings
+from retouche.cli.terminal import Json, console, errors, print_json
+from retouche.client import AsyncRetouche
+from retouche.errors import BadPrompts, BadRequest
+from retouche.evaluation import Evaluation, Truth, evaluate
+from retouche.evaluation_report import write_report
+
+
+def command(
+    run: Annotated[str, typer.Argument(metavar="RUN")],
+    prompts: Annotated[Path, typer.Option(help="A file with one prompt a line.")],
+    images_per_prompt: int = 1,
+    seed: int = 0,
+    truth: Annotated[
+        str | None, typer.Option(help="MODULE:FUNCTION of (image bytes, prompt): how right an image is.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="An HTML file to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the images of a run's LoRA with those of its base, prompt by prompt and seed by seed."""
+    with errors():
+        found = asyncio.run(_evaluate(run, _read(prompts), images_per_prompt, seed, _truth(truth), report))
+    if as_json:
+        print_json(found)
+    else:
+        _show(found)
+        if report is not None:
+            console.print(f"Look at {report}", highlight=False)
+
+
+async def _evaluate(
+    run: str, prompts: list[str], images_per_prompt: int, seed: int, truth: Truth | None, report: Path | None
+) -> Evaluation:
+    settings = Settings()
+    async with AsyncRetouche(settings.url, api_key=settings.api_key) as client:
+        with Progress(console=console) as progress:
+            bar = progress.add_task("images", total=len(prompts) * images_per_prompt)
+            found = await evaluate(
+                client,
+                run,
+                prompts,
+                images_per_prompt=images_per_prompt,
+                seed=seed,
+                truth=truth,
+                told=lambda done, _: progress.update(bar, completed=done),
+            )
+        if report is not None:
+            await write_report(client, found, report)
+    return found
+
+
+def _read(file: Path) -> list[str]:
+    if not file.is_file():
+        raise BadPrompts(f"there is no prompt file {file}")
+    return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+
+
+def _truth(name: str | None) -> Truth | None:
+    if name is None:
+        return None
+    module, _, function = name.partition(":")
+    try:
+        found: Truth = getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise BadRequest(f"--truth: {name!r} names no function ({error}); give MODULE:FUNCTION") from None
+    return found
+
+
+def _show(found: Evaluation) -> None:
+    table = Table("score", "base", "tuned", "difference", "win rate", box=None)
+    for name, judged in found.judgements.items():
+        difference, wins = judged.difference, judged.win_rate
+        table.add_row(
+            name,
+            f"{judged.base_mean:.4f}",
+            f"{judged.tuned_mean:.4f}",
+            f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]",
+            f"{wins.value:.3f} [{wins.low:.3f}, {wins.high:.3f}]",
+        )
+    console.print(table)
+    if found.hacked:
+        console.print(f"[yellow]{', '.join(found.hacked)} rose while the truth did not: reward hacking")

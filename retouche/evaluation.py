@@ -1,0 +1,178 @@
+"""Did the model get better? Base and tuned model draw the same prompts from the same seeds, and are compared.
+
+Every reward model scores every image; a truth, where there is one, scores them too. Intervals are
+bootstrapped over prompts, since images of one prompt are not independent.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from statistics import fmean
+from typing import TypeVar
+
+from retouche.client import AsyncRetouche
+from retouche.contract.payload import Frozen, ImageRef, RunId
+from retouche.contract.stages import GenerateRequest, RewardRequest
+from retouche.errors import BadPrompts, RetoucheError
+
+RESAMPLES = 2000
+AT_ONCE = 16
+TRUTH = "truth"  # the name of the truth's scores among those of the reward models
+_ATTEMPTS = 60
+
+Truth = Callable[[bytes, str], float]  # encoded image, prompt -> how right it is, 0 to 1
+Told = Callable[[int, int], None]
+ResultT = TypeVar("ResultT")
+
+
+class Comparison(Frozen):
+    """One prompt and seed, drawn by both models, and every score of both images."""
+
+    prompt: str
+    seed: int
+    base: ImageRef
+    tuned: ImageRef
+    base_scores: dict[str, float]
+    tuned_scores: dict[str, float]
+
+
+class Interval(Frozen):
+    """An estimate and its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Judgement(Frozen):
+    """What one scorer says: mean scores, their paired difference, and how often the tuned image wins.
+
+    A tie counts as half a win.
+    """
+
+    base_mean: float
+    tuned_mean: float
+    difference: Interval
+    win_rate: Interval
+
+
+class Evaluation(Frozen):
+    """A tuned model against its base."""
+
+    run: RunId
+    prompts: int
+    images_per_prompt: int
+    seed: int
+    judgements: dict[str, Judgement]
+    comparisons: list[Comparison]
+
+    @property
+    def hacked(self) -> list[str]:
+        """Reward models whose score surely rose while the truth did not: empty where there is no truth."""
+        truth = self.judgements.get(TRUTH)
+        if truth is None or truth.difference.high > 0:
+            return []
+        return [name for name, found in self.judgements.items() if name != TRUTH and found.difference.low > 0]
+
+
+async def evaluate(
+    client: AsyncRetouche,
+    run_id: RunId,
+    prompts: Sequence[str],
+    *,
+    images_per_prompt: int = 1,
+    seed: int = 0,
+    truth: Truth | None = None,
+    told: Told = lambda _done, _of: None,
+) -> Evaluation:
+    """Draw, score and compare.
+
+    Raises:
+        BadPrompts: there are none.
+        RunNotFound, Conflict: the run has no LoRA to wear.
+    """
+    if not prompts:
+        raise BadPrompts("there are no prompts to evaluate on")
+    slots, done = asyncio.Semaphore(AT_ONCE), 0
+    tasks = [(prompt, seed + index) for prompt in prompts for index in range(images_per_prompt)]
+
+    async def one(prompt: str, drawn_from: int) -> Comparison:
+        nonlocal done
+        async with slots:
+            comparison = await _compare(client, run_id, prompt, drawn_from, truth)
+        done += 1
+        told(done, len(tasks))
+        return comparison
+
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(one(*task)) for task in tasks]
+    comparisons = [task.result() for task in running]
+    return Evaluation(
+        run=run_id,
+        prompts=len(prompts),
+        images_per_prompt=images_per_prompt,
+        seed=seed,
+        judgements=judge(comparisons),
+        comparisons=comparisons,
+    )
+
+
+def judge(comparisons: Sequence[Comparison]) -> dict[str, Judgement]:
+    """What every scorer says of the comparisons."""
+    return {name: _judge(comparisons, name) for name in comparisons[0].base_scores}
+
+
+def _judge(comparisons: Sequence[Comparison], name: str) -> Judgement:
+    by_prompt: dict[str, list[tuple[float, float]]] = {}
+    for found in comparisons:
+        scores = (found.base_scores[name], found.tuned_scores[name])
+        by_prompt.setdefault(found.prompt, []).append(scores)
+    groups = list(by_prompt.values())
+    differences = [fmean(tuned - base for base, tuned in group) for group in groups]
+    wins = [fmean((tuned > base) + 0.5 * (tuned == base) for base, tuned in group) for group in groups]
+    return Judgement(
+        base_mean=fmean(found.base_scores[name] for found in comparisons),
+        tuned_mean=fmean(found.tuned_scores[name] for found in comparisons),
+        difference=bootstrap(differences),
+        win_rate=bootstrap(wins),
+    )
+
+
+def bootstrap(values: Sequence[float], seed: int = 0) -> Interval:
+    """The mean and its 95% percentile interval over RESAMPLES resamples."""
+    rng = random.Random(seed)
+    means = sorted(fmean(rng.choices(values, k=len(values))) for _ in range(RESAMPLES))
+    cut = RESAMPLES // 40
+    return Interval(value=fmean(values), low=means[cut], high=means[-cut - 1])
+
+
+async def _compare(
+    client: AsyncRetouche, run_id: RunId, prompt: str, seed: int, truth: Truth | None
+) -> Comparison:
+    drawn = [await _draw(client, prompt, seed, adapter) for adapter in (None, run_id)]
+    request = RewardRequest(prompt=prompt, images=list(drawn))
+    answer = (await _patiently(lambda: client.stages.reward(request))).response
+    scores = [{name: score.raw for name, score in found.items()} for found in answer.scores]
+    if truth is not None:
+        for image, found in zip(drawn, scores, strict=True):
+            found[TRUTH] = truth(await client.image(image), prompt)
+    return Comparison(
+        prompt=prompt, seed=seed, base=drawn[0], tuned=drawn[1], base_scores=scores[0], tuned_scores=scores[1]
+    )
+
+
+async def _draw(client: AsyncRetouche, prompt: str, seed: int, adapter: RunId | None) -> ImageRef:
+    request = GenerateRequest(prompt=prompt, seed=seed, adapter=adapter)
+    return (await _patiently(lambda: client.stages.generate(request))).response.image
+
+
+async def _patiently(call: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    """The call's answer, asked again as long as the error says that this may help."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return await call()
+        except RetoucheError as error:
+            if not error.retryable:
+                raise
+            await asyncio.sleep(error.retry_after_seconds or 1.0)
+    return await call()

@@ -1,0 +1,132 @@
+"""An evaluation as one self-contained HTML file: figures, distributions, pictures side by side."""
+
+import asyncio
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from retouche.client import AsyncRetouche
+from retouche.evaluation import Comparison, Evaluation, Interval, Judgement
+
+SHOWN = 24  # comparisons with pictures: the largest gains and the largest losses
+_BINS = 21
+_WIDTH, _HEIGHT = 420, 120
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 1000px; margin: 2rem auto;
+       padding: 0 1rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
+table { border-collapse: collapse } th, td { padding: .35rem .9rem .35rem 0; text-align: right }
+th:first-child, td:first-child { text-align: left } th { border-bottom: 1px solid #99a3b0; font-weight: 600 }
+.note { color: #55606e } .warning { background: #fff3d6; padding: .6rem .9rem; border-radius: 6px }
+.plots, .pairs { display: flex; flex-wrap: wrap; gap: 1.2rem } figure { margin: 0 }
+.pair { width: 230px; font-size: .82rem }
+.pair img { width: 108px; height: 108px; image-rendering: pixelated }
+.pair div { display: flex; gap: 8px } svg text { font: 11px system-ui; fill: #55606e }
+"""
+
+
+async def write_report(client: AsyncRetouche, evaluation: Evaluation, file: Path) -> Path:
+    """Write the report; its pictures are fetched from the gateway and become part of it."""
+    shown = _telling(evaluation)
+    references = {image for found in shown for image in (found.base, found.tuned)}
+    pictures = {reference: await client.image(reference) for reference in sorted(references)}
+    await asyncio.to_thread(file.write_text, _page(evaluation, shown, pictures))
+    return file
+
+
+def _telling(evaluation: Evaluation) -> list[Comparison]:
+    """The comparisons that changed most, gains first."""
+    name = next(reversed(evaluation.judgements))
+    ordered = sorted(
+        evaluation.comparisons,
+        key=lambda found: found.base_scores[name] - found.tuned_scores[name],
+    )
+    if len(ordered) <= SHOWN:
+        return ordered
+    return ordered[: SHOWN // 2] + ordered[-SHOWN // 2 :]
+
+
+def _page(evaluation: Evaluation, shown: Sequence[Comparison], pictures: Mapping[str, bytes]) -> str:
+    hacked = evaluation.hacked
+    warning = (
+        f"<p class=warning>{html.escape(', '.join(hacked))} rose while the truth did not: reward hacking.</p>"
+        if hacked
+        else ""
+    )
+    rows = "".join(_row(name, found) for name, found in evaluation.judgements.items())
+    plots = "".join(_histogram(evaluation, name) for name in evaluation.judgements)
+    pairs = "".join(_pair(found, pictures) for found in shown)
+    first = html.escape(next(reversed(evaluation.judgements)))
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{evaluation.run}</title><style>{_STYLE}</style>"
+        f"<h1>{evaluation.run} against its base</h1>"
+        f"<p class=note>{evaluation.prompts} prompts, {evaluation.images_per_prompt} image(s) each, the same "
+        f"seeds for both models. Intervals: 95%, bootstrapped over prompts.</p>{warning}"
+        "<table><tr><th>score<th>base<th>tuned<th>difference<th>win rate</tr>"
+        f"{rows}</table><h2>Tuned minus base, per image</h2><div class=plots>{plots}</div>"
+        f"<h2>Base and tuned, side by side</h2><p class=note>The largest gains first, the largest losses "
+        f"last, by {first}.</p><div class=pairs>{pairs}</div></html>"
+    )
+
+
+def _row(name: str, found: Judgement) -> str:
+    return (
+        f"<tr><td>{html.escape(name)}<td>{found.base_mean:.4f}<td>{found.tuned_mean:.4f}"
+        f"<td>{_interval(found.difference, '+.4f')}<td>{_interval(found.win_rate, '.3f')}</tr>"
+    )
+
+
+def _interval(found: Interval, form: str) -> str:
+    return f"{found.value:{form}} <span class=note>[{found.low:{form}}, {found.high:{form}}]</span>"
+
+
+def _histogram(evaluation: Evaluation, name: str) -> str:
+    changes = [found.tuned_scores[name] - found.base_scores[name] for found in evaluation.comparisons]
+    reach = max(abs(change) for change in changes) or 1.0
+    counts = [0] * _BINS
+    for change in changes:
+        counts[min(_BINS - 1, int((change / reach + 1) / 2 * _BINS))] += 1
+    step, tallest = _WIDTH / _BINS, max(counts)
+    middle = _BINS // 2
+    bars = "".join(
+        f"<rect x='{index * step + 1:.1f}' y='{_HEIGHT - height:.1f}' width='{step - 2:.1f}' "
+        f"height='{height:.1f}' fill='{_color(index, middle)}'/>"
+        for index, height in enumerate(count / tallest * _HEIGHT for count in counts)
+    )
+    labels = "".join(
+        f"<text x='{x}' y='{_HEIGHT + 15}' text-anchor='{anchor}'>{value}</text>"
+        for x, anchor, value in (
+            (0, "start", f"{-reach:+.3f}"),
+            (_WIDTH / 2, "middle", "0"),
+            (_WIDTH, "end", f"{reach:+.3f}"),
+        )
+    )
+    title = f"<figcaption>{html.escape(name)}</figcaption>"
+    return f"<figure>{title}<svg width={_WIDTH} height={_HEIGHT + 20} role=img>{bars}{labels}</svg></figure>"
+
+
+def _color(index: int, middle: int) -> str:
+    """Orange for worse, grey for equal, blue for better: told apart without red and green."""
+    if index == middle:
+        return "#b4bcc6"
+    return "#2b6cb0" if index > middle else "#dd8030"
+
+
+def _pair(found: Comparison, pictures: Mapping[str, bytes]) -> str:
+    images = "".join(
+        f"<img alt='{kind}' title='{kind}' src='{_data_uri(pictures[image])}'>"
+        for kind, image in (("base", found.base), ("tuned", found.tuned))
+    )
+    scores = "<br>".join(
+        f"{html.escape(name)} {found.base_scores[name]:.3f} → {found.tuned_scores[name]:.3f}"
+        for name in found.base_scores
+    )
+    words = f"{html.escape(found.prompt)}<br><span class=note>{scores}</span>"
+    return f"<div class=pair><div>{images}</div>{words}</div>"
+
+
+def _data_uri(picture: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
