@@ -76,7 +76,7 @@ def train(
         Conflict: the checkpoint in `folder` belongs to another specification.
     """
     how = spec.optimisation
-    training = _prepared(spec, policy, pairs)
+    training = prepare(spec, policy, pairs)
     start = _resumed(training, folder)
     meter, metrics, logged = Meter(spec.objective, training.accelerator.device), None, start
     for step in range(start, how.steps):
@@ -117,7 +117,8 @@ def take_step(training: Training, step: int, meter: Meter) -> None:
     _move_average(training)
 
 
-def _prepared(spec: RunSpec, policy: Policy, pairs: Pairs) -> Training:
+def prepare(spec: RunSpec, policy: Policy, pairs: Pairs) -> Training:
+    """Policy, optimiser and data as accelerate wants them, before the first step."""
     how = spec.optimisation
     accelerator = Accelerator(mixed_precision=how.mixed_precision, gradient_accumulation_steps=1)
     if policy.frozen is not None:

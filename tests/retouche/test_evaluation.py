@@ -1,0 +1,80 @@
+"""Base against tuned: what the figures mean."""
+
+import random
+
+import pytest
+
+from retouche.evaluation import TRUTH, Comparison, Evaluation, bootstrap, judge
+
+IMAGE = "sha256:" + "0" * 64
+
+
+def comparisons(prompts: int, gain: float, truth_gain: float = 0.0) -> list[Comparison]:
+    """Every tuned image scores `gain` more, give or take."""
+    rng = random.Random(0)
+    made = []
+    for index in range(prompts):
+        base = {"clip": rng.random(), TRUTH: rng.random()}
+        tuned = {
+            "clip": base["clip"] + gain + rng.gauss(0, 0.01),
+            TRUTH: base[TRUTH] + truth_gain + rng.gauss(0, 0.01),
+        }
+        made.append(
+            Comparison(
+                prompt=f"prompt {index}",
+                seed=0,
+                base=IMAGE,
+                tuned=IMAGE,
+                base_scores=base,
+                tuned_scores=tuned,
+            )
+        )
+    return made
+
+
+def evaluation(found: list[Comparison]) -> Evaluation:
+    return Evaluation(
+        run="run-" + "0" * 16,
+        prompts=len(found),
+        images_per_prompt=1,
+        seed=0,
+        judgements=judge(found),
+        comparisons=found,
+    )
+
+
+def test_a_clear_gain_has_an_interval_that_excludes_zero() -> None:
+    judged = judge(comparisons(100, gain=0.05))["clip"]
+    assert judged.difference.low > 0
+    assert judged.difference.value == pytest.approx(0.05, abs=0.01)
+    assert judged.win_rate.value > 0.95
+    assert judged.tuned_mean - judged.base_mean == pytest.approx(judged.difference.value)
+
+
+def test_no_gain_has_an_interval_around_zero_and_ties_are_half_a_win() -> None:
+    same = [
+        found.model_copy(update={"tuned_scores": found.base_scores}) for found in comparisons(20, gain=0.0)
+    ]
+    judged = judge(same)["clip"]
+    assert (judged.difference.value, judged.win_rate.value) == (0.0, 0.5)
+
+
+def test_images_of_one_prompt_count_as_one() -> None:
+    """Ten times the images of the same prompts do not make the interval narrower."""
+    few = comparisons(30, gain=0.01)
+    one, ten = judge(few)["clip"].difference, judge(few * 10)["clip"].difference
+    assert (one.low, one.high) == pytest.approx((ten.low, ten.high))
+
+
+def test_a_reward_that_rises_without_the_truth_is_called_hacked() -> None:
+    assert evaluation(comparisons(100, gain=0.05, truth_gain=-0.02)).hacked == ["clip"]
+    assert evaluation(comparisons(100, gain=0.05, truth_gain=0.05)).hacked == []
+
+
+def test_the_interval_of_a_mean_covers_it_about_as_often_as_it_says() -> None:
+    rng = random.Random(1)
+    covered = 0
+    for trial in range(100):
+        interval = bootstrap([rng.gauss(0.3, 1) for _ in range(40)], seed=trial)
+        covered += interval.low <= 0.3 <= interval.high
+    assert 85 <= covered <= 100
