@@ -6,10 +6,11 @@ of both papers: pairs of the best and the worst of n generations by the reward m
 Shuffled labels show what training alone does.
 """
 
+import asyncio
 import json
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from retouche.cli.progress import follow
-from retouche.client import Retouche
+from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.jobs import CurationSpec
 from retouche.contract.runs import (
     DiffusionDpo,
@@ -54,6 +55,7 @@ from trainer.sources.dataset import finished_pairs
 
 BASE = str(MODELS / "base")
 BEST_OF = 4
+AT_ONCE = 8  # prompts
 SAMPLING_SEED = 11_000
 RESAMPLES = 2000
 _JOB = "job-" + "0" * 16
@@ -127,7 +129,7 @@ def _pair_sets(data: Path, store: ObjectStore, prompts: int) -> dict[str, list[T
     chosen = random.Random(0).sample(train_prompts(), prompts)
     with running(data) as system, Retouche(system.url) as client:
         job = follow(client, client.submit(CurationSpec(prompts=tuple(chosen))).id, 1)
-        best = list(_best_of_n(client, chosen))
+        best = asyncio.run(_best_of_n(system.url, chosen))
     rich = run(finished_pairs(store, job.id))
     rng = random.Random(0)
     rng.shuffle(rich)
@@ -141,15 +143,26 @@ def _pair_sets(data: Path, store: ObjectStore, prompts: int) -> dict[str, list[T
     return sets
 
 
-def _best_of_n(client: Retouche, prompts: Sequence[str]) -> Iterator[TrainingPair]:
-    """The best and the worst of BEST_OF generations, where both reward models say so."""
-    for prompt in prompts:
-        images = [client.generate(GenerateRequest(prompt=prompt, seed=seed)).image for seed in range(BEST_OF)]
-        scores = client.reward(RewardRequest(prompt=prompt, images=images)).scores
+async def _best_of_n(url: str, prompts: Sequence[str]) -> list[TrainingPair]:
+    """The best and the worst of BEST_OF generations, where every reward model says so."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(client: AsyncRetouche, prompt: str) -> TrainingPair | None:
+        async with slots:
+            requests = [GenerateRequest(prompt=prompt, seed=seed) for seed in range(BEST_OF)]
+            drawn = await asyncio.gather(*(client.stages.generate(request) for request in requests))
+            images = [answer.response.image for answer in drawn]
+            answer = await client.stages.reward(RewardRequest(prompt=prompt, images=images))
+        scores = answer.response.scores
         totals = [fmean(score.raw for score in found.values()) for found in scores]
         best, worst = totals.index(max(totals)), totals.index(min(totals))
-        if all(scores[best][name].raw > scores[worst][name].raw for name in scores[best]):
-            yield TrainingPair(f"best-of-n {prompt}", prompt, images[best], images[worst])
+        if not all(scores[best][name].raw > scores[worst][name].raw for name in scores[best]):
+            return None
+        return TrainingPair(f"best-of-n {prompt}", prompt, images[best], images[worst])
+
+    async with AsyncRetouche(url) as client:
+        found = await asyncio.gather(*(one(client, prompt) for prompt in prompts))
+    return [pair for pair in found if pair is not None]
 
 
 def _encode(store: ObjectStore, sets: dict[str, list[TrainingPair]]) -> None:
@@ -209,11 +222,11 @@ def _checked(pipeline: StableDiffusionPipeline) -> list[float]:
 
 
 def _figures(base: list[float], scores: dict[str, list[list[float]]]) -> dict[str, object]:
-    """Means and differences from the base, over all prompts and over those that the faults touch or do not."""
+    """Means and differences from the base, over all prompts, those that the faults touch, and the others."""
     prone = [is_fault_prone(parse(prompt)) for prompt in held_out_prompts()]
     kept = {"all": [True] * len(prone), "fault_prone": prone, "others": [not flag for flag in prone]}
     found: dict[str, object] = {
-        name: {"base": round(fmean(_of(base, flags)), 4)} for name, flags in kept.items()
+        f"base_{name}": round(fmean(_of(base, flags)), 4) for name, flags in kept.items()
     }
     found["methods"] = {
         method: {

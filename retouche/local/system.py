@@ -114,7 +114,9 @@ def _processes(data: Path, profile: str, workers: int, ports: Sequence[int]) -> 
         *(module(f"services.{stage}", stage) for stage in STAGES),
         module("gateway", "gateway"),
         *(module("worker", f"worker-{number + 1}") for number in range(workers)),
-        module("trainer", "trainer"),
+        Process(
+            "trainer", [sys.executable, "-m", "trainer"], logs / "trainer.log", environment | _training()
+        ),
     ]
 
 
@@ -132,6 +134,11 @@ def _environment(data: Path, profile: str, ports: Sequence[int]) -> dict[str, st
         **urls,
         **listening,
     }
+
+
+def _training() -> dict[str, str]:
+    """A training step has more to do than a service's call: it may take half of the cores."""
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}
 
 
 def _services(ports: Sequence[int]) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""`python -m tests.trainer.golden` writes golden.json: ten losses of every objective from tiny fixed weights."""
+"""`python -m tests.trainer.golden` writes golden.json: ten losses of every objective, tiny fixed weights."""
 
 import json
 import tempfile
