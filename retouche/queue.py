@@ -11,7 +11,8 @@ from typing import Literal
 
 from redis import Redis
 from rq import Queue, Retry
-from rq.exceptions import DuplicateJobError
+from rq.exceptions import DeserializationError, DuplicateJobError
+from rq.job import Job as RqJob
 from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 
@@ -57,6 +58,25 @@ def enqueue_run(queue: Queue, run_id: str) -> Enqueued:
 def forget_run(queue: Queue, run_id: str) -> None:
     """Let a run that RQ has given up be enqueued again."""
     _forget_failed(queue, run_id)
+
+
+def refusal(job: RqJob, function: str) -> str | None:
+    """Why a worker must not run a job of its queue: whoever can write to Redis could name any function.
+
+    None: it calls `function` with a plain identifier first, and asks RQ to call nothing else.
+    """
+    try:
+        arguments, options = job.args, job.kwargs
+    except DeserializationError:
+        return "its arguments cannot be read"
+    if job.func_name != function:
+        return f"it calls {job.func_name}, and only {function} is run"
+    if options or not arguments or not isinstance(arguments[0], str):
+        return f"its arguments {arguments} {options} are not those of {function}"
+    hooks = ("_success_callback_name", "_failure_callback_name", "_stopped_callback_name")
+    if any(getattr(job, hook, None) for hook in hooks):
+        return "it wants another function called when it ends"
+    return None
 
 
 def _enqueue(queue: Queue, function: str, args: tuple[str | int, ...], name: str, timeout: int) -> Enqueued:

@@ -9,7 +9,7 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
 from retouche.coordination import TRAIN_FUNCTION
-from retouche.queue import train_queue
+from retouche.queue import refusal, train_queue
 from trainer.settings import Settings
 
 # RQ's defaults take minutes to notice a dead worker.
@@ -21,8 +21,8 @@ class RunWorker(Worker):
     """Runs nothing but training runs: whoever can write to Redis could otherwise name any function."""
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        if job.func_name != TRAIN_FUNCTION:
-            logging.getLogger("retouche.trainer").error("refused %s: only runs are run", job.func_name)
+        if (problem := refusal(job, TRAIN_FUNCTION)) is not None:
+            logging.getLogger("retouche.trainer").error("refused %s: %s", job.id, problem)
             job.cancel()
             return
         super().execute_job(job, queue)

@@ -12,7 +12,7 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
 from retouche.coordination import CURATE_FUNCTION
-from retouche.queue import curate_queue
+from retouche.queue import curate_queue, refusal
 from worker.settings import Settings
 
 # RQ's defaults take minutes to notice a dead worker.
@@ -24,8 +24,8 @@ class ShardWorker(Worker):
     """Runs nothing but shards: whoever can write to Redis could otherwise name any function."""
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        if job.func_name != CURATE_FUNCTION:
-            logging.getLogger("retouche.worker").error("refused %s: only shards are run", job.func_name)
+        if (problem := refusal(job, CURATE_FUNCTION)) is not None:
+            logging.getLogger("retouche.worker").error("refused %s: %s", job.id, problem)
             job.cancel()
             return
         super().execute_job(job, queue)

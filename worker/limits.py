@@ -1,8 +1,10 @@
 """How many calls are under way to one service: as many as it takes well (AIMD, as in TCP).
 
 It starts with a few. Until the first refusal every answer lets one more through, after it one more a round.
-Every 429 or 503 halves it and makes all wait as long as the service asks, or a little longer each time. A
-service that stays away longer than the patience fails the shard, not its items.
+A 429 or 503 makes the refused call wait outside its place, as long as the service asks or a little longer
+each time, and takes a fifth of the places away; calls refused together count once. A service that stays
+away longer than the patience fails the shard; a call that times out again and again while others are
+answered fails alone.
 """
 
 import asyncio
@@ -11,11 +13,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from retouche.errors import ImageNotFound, NotFound, RetoucheError, StoreFull, Unauthorized
+from retouche.errors import DeadlineExceeded, ImageNotFound, NotFound, RetoucheError, StoreFull, Unauthorized
 
 T = TypeVar("T")
 
 _FIRST_ALLOWED = 8  # few, so that the first items are soon through and the last stage does not idle long
+_SHRINK = 0.8
+_MOST_TIMEOUTS = 3  # of one call, while other calls of the service are answered
 _FIRST_WAIT_SECONDS = 0.25
 _LONGEST_WAIT_SECONDS = 10.0
 
@@ -39,8 +43,7 @@ class Limit:
         self._patience = patience_seconds
         self._allowed = float(min(most, _FIRST_ALLOWED))
         self._under_way = 0
-        self._open_again = 0.0
-        self._halved = 0.0
+        self._shrunk = 0.0
         self._answered = time.monotonic()
         self._freed = asyncio.Condition()
 
@@ -55,41 +58,49 @@ class Limit:
         Raises:
             ServiceAway: there has been no answer from the service for longer than the patience, or it
                 says something that every other request would hear too (its store is full, a wrong key).
+            DeadlineExceeded: this very call has timed out _MOST_TIMEOUTS times, while others were answered.
             RetoucheError: what the service says of this very request.
         """
-        wait = _FIRST_WAIT_SECONDS
-        began = time.monotonic()
+        began, wait, timeouts = time.monotonic(), _FIRST_WAIT_SECONDS, 0
         while True:
-            await self._enter()
-            sent = began
             try:
-                await self._pause()
-                sent = time.monotonic()
-                answer = await call()
+                return await self._try(call)
             except RetoucheError as error:
                 if not error.retryable:
-                    self._answered = time.monotonic()
-                    if _of_the_service(error):
-                        raise ServiceAway(f"the {self._service} service: {error.detail}") from error
                     raise
-                self._refused(error, sent, wait)
+                timeouts += isinstance(error, DeadlineExceeded)
+                if timeouts >= _MOST_TIMEOUTS and self._answered > began:
+                    raise
                 if time.monotonic() - max(self._answered, began) > self._patience:
                     raise self._away(error) from error
-            else:
-                self._succeeded()
-                return answer
-            finally:
-                await self._leave()
+                pause = min(error.retry_after_seconds or wait, _LONGEST_WAIT_SECONDS)
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+    async def _try(self, call: Callable[[], Awaitable[T]]) -> T:
+        """One attempt, in a place of its own."""
+        await self._enter()
+        sent = time.monotonic()
+        try:
+            answer = await call()
+        except RetoucheError as error:
+            if error.retryable:
+                self._refused(sent)
+                raise
+            self._answered = time.monotonic()
+            if _of_the_service(error):
+                raise ServiceAway(f"the {self._service} service: {error.detail}") from error
+            raise
+        else:
+            self._succeeded()
+            return answer
+        finally:
+            await self._leave()
 
     async def _enter(self) -> None:
         async with self._freed:
             await self._freed.wait_for(lambda: self._under_way < max(1, int(self._allowed)))
             self._under_way += 1
-
-    async def _pause(self) -> None:
-        while (pause := self._open_again - time.monotonic()) > 0:  # noqa: ASYNC110 - another call may move it
-            await asyncio.sleep(pause)
 
     async def _leave(self) -> None:
         async with self._freed:
@@ -98,14 +109,12 @@ class Limit:
 
     def _succeeded(self) -> None:
         self._answered = time.monotonic()
-        more = 1 / self._allowed if self._halved else 1.0
+        more = 1 / self._allowed if self._shrunk else 1.0
         self._allowed = min(self._most, self._allowed + more)
 
-    def _refused(self, error: RetoucheError, sent: float, wait: float) -> None:
-        pause = min(error.retry_after_seconds or wait, _LONGEST_WAIT_SECONDS)
-        self._open_again = time.monotonic() + pause * random.uniform(1.0, 1.25)
-        if sent > self._halved:  # calls that were under way together are refused together: that counts once
-            self._allowed, self._halved = max(1.0, self._allowed / 2), time.monotonic()
+    def _refused(self, sent: float) -> None:
+        if sent > self._shrunk:  # calls that were under way together are refused together: that counts once
+            self._allowed, self._shrunk = max(1.0, self._allowed * _SHRINK), time.monotonic()
 
     def _away(self, error: RetoucheError) -> ServiceAway:
         return ServiceAway(

@@ -1,12 +1,16 @@
 """Shards are enqueued once each, a window of them at a time, and again when Redis has lost them."""
 
+from typing import Any
+
 import pytest
 from redis import Redis
-from rq import Queue
+from rq import Callback, Queue
+from rq.job import Job as RqJob
 from rq.job import JobStatus
+from rq.serializers import JSONSerializer
 
-from retouche.coordination import ENQUEUE_WINDOW, shard_task_id
-from retouche.queue import curate_queue, enqueue_next, enqueue_shard, fill_window, forget_shards
+from retouche.coordination import CURATE_FUNCTION, ENQUEUE_WINDOW, shard_task_id
+from retouche.queue import curate_queue, enqueue_next, enqueue_shard, fill_window, forget_shards, refusal
 
 JOB = "job-0123456789abcdef"
 
@@ -63,3 +67,32 @@ def test_what_rq_gave_up_is_said_and_can_be_forgotten(queue: Queue) -> None:
     forget_shards(queue, JOB, range(2))
     assert enqueue_shard(queue, JOB, 0) == "enqueued"
     assert enqueue_shard(queue, JOB, 1) == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("task", "problem"),
+    [
+        ({"func": "os.mkdir", "args": ("there",)}, "os.mkdir"),
+        ({"func": CURATE_FUNCTION, "args": ()}, "arguments"),
+        ({"func": CURATE_FUNCTION, "args": (["job"], 0)}, "arguments"),
+        ({"func": CURATE_FUNCTION, "args": ("job", 0), "kwargs": {"more": 1}}, "arguments"),
+        (
+            {"func": CURATE_FUNCTION, "args": ("job", 0), "on_failure": Callback("os.abort")},
+            "another function",
+        ),
+        (
+            {"func": CURATE_FUNCTION, "args": ("job", 0), "on_success": Callback("os.abort")},
+            "another function",
+        ),
+    ],
+)
+def test_what_is_no_shard_is_not_run(redis_url: str, task: dict[str, Any], problem: str) -> None:
+    with Redis.from_url(redis_url) as connection:
+        made = RqJob.create(connection=connection, serializer=JSONSerializer, **task)
+        assert problem in (refusal(made, CURATE_FUNCTION) or "")
+
+
+def test_a_shard_is_run(redis_url: str) -> None:
+    with Redis.from_url(redis_url) as connection:
+        made = RqJob.create(CURATE_FUNCTION, ("job", 0), connection=connection, serializer=JSONSerializer)
+        assert refusal(made, CURATE_FUNCTION) is None

@@ -1,10 +1,10 @@
-"""How many calls are under way to one service: halved when it refuses, one more a round when it does not."""
+"""How many calls are under way to one service: fewer when it refuses, one more a round when it does not."""
 
 import asyncio
 
 import pytest
 
-from retouche.errors import ModelFailure, Overloaded, RetoucheError, ServiceUnreachable
+from retouche.errors import DeadlineExceeded, ModelFailure, Overloaded, RetoucheError, ServiceUnreachable
 from worker.limits import Limit, ServiceAway
 
 
@@ -47,11 +47,20 @@ def test_calls_beyond_a_services_capacity_are_made_again_until_answered() -> Non
     assert service.refused < 100, "it learnt how much the service takes"
 
 
-def test_calls_refused_together_halve_the_limit_once() -> None:
-    service = Service(*(Overloaded("full", retry_after_seconds=0.001) for _ in range(8)))
-    limit = Limit("reward", 8, 10)
-    asyncio.run(call_often(limit, service, 8))
-    assert 4 <= limit.allowed < 7
+def test_calls_refused_together_lower_the_limit_once() -> None:
+    async def scenario() -> float:
+        limit, refusals = Limit("reward", 8, 10), iter(range(8))
+
+        async def refused_at_first() -> str:
+            await asyncio.sleep(0.005)
+            if next(refusals, None) is not None:
+                raise Overloaded("full", retry_after_seconds=0.001)
+            return "answer"
+
+        await asyncio.gather(*(limit(refused_at_first) for _ in range(8)))
+        return limit.allowed
+
+    assert 8 * 0.8 <= asyncio.run(scenario()) <= 8
 
 
 @pytest.mark.parametrize(
@@ -71,19 +80,46 @@ def test_what_is_wrong_with_the_request_is_not_tried_again() -> None:
     assert service.calls == 1
 
 
-def test_all_wait_as_long_as_the_service_asks() -> None:
-    async def scenario() -> int:
+def test_a_refused_call_waits_as_long_as_asked_and_leaves_its_place_to_others() -> None:
+    async def scenario() -> list[str]:
         service = Service(Overloaded("full", retry_after_seconds=30))
-        limit = Limit("reward", 8, 100)
+        limit = Limit("reward", 1, 100)
         refused = asyncio.create_task(limit(service))
         await asyncio.sleep(0)
-        others = [asyncio.create_task(limit(service)) for _ in range(5)]
-        await asyncio.sleep(0.05)
-        for task in (refused, *others):
-            task.cancel()
-        return service.calls
+        answers = await call_often(limit, service, 5)
+        assert not refused.done()
+        refused.cancel()
+        return answers
 
-    assert asyncio.run(scenario()) == 1
+    assert asyncio.run(scenario()) == ["answer"] * 5
+
+
+def test_a_service_with_little_room_is_kept_busy() -> None:
+    """Most of what is sent is taken: refusals are the exception, although nothing may wait there."""
+    service = Service(capacity=8)
+    assert len(asyncio.run(call_often(Limit("reward", 64, 10), service, 400))) == 400
+    assert service.refused < 100
+    assert service.most == 8
+
+
+def test_a_call_that_always_times_out_fails_alone() -> None:
+    async def scenario() -> list[object]:
+        limit, service = Limit("reward", 4, 0.5), Service()
+
+        async def never() -> str:
+            await asyncio.sleep(0.001)
+            raise DeadlineExceeded("no answer within 300 s")
+
+        async def others() -> None:
+            while True:
+                await limit(service)
+
+        busy = asyncio.create_task(others())
+        results = await asyncio.gather(limit(never), return_exceptions=True)
+        busy.cancel()
+        return list(results)
+
+    assert isinstance(asyncio.run(scenario())[0], DeadlineExceeded)
 
 
 def test_a_service_that_stays_away_is_named() -> None:
