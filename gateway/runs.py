@@ -45,8 +45,9 @@ async def submit(spec: RunSpec, request: Request, response: Response) -> Run:
     state = request.app.state
     complete = _with_defaults(spec, state.profile)
     _check_base(complete.base or "")
-    if complete.data.job is not None:
-        await _check_job(state.reader, complete.data.job, complete.data.follow)
+    for job_id in (complete.data.job, *complete.data.more_jobs):
+        if job_id is not None:
+            await _check_job(state.reader, job_id, complete.data.follow)
     record = RunRecord(spec=complete, created_at=datetime.now(UTC))
     run_id = complete.run_id
     if not await state.store.create(run_path(run_id, "spec.json"), record.model_dump_json().encode()):

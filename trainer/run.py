@@ -119,7 +119,9 @@ def _pairs(remote: Remote, spec: RunSpec, base: str, cancelled: Callable[[], boo
             _log.warning("%s", row)
         found = imported.pairs
     else:
-        found = run(finished_pairs(store, data.job or ""))
+        found = [
+            pair for job in (data.job or "", *data.more_jobs) for pair in run(finished_pairs(store, job))
+        ]
     encode_pairs(store, encoding, found, flips, lambda done, of: _log.info("encoded %d of %d", done, of))
     return EncodedPairs(store, encoding, found, spec.seed)
 

@@ -30,7 +30,9 @@ def command(
 ) -> None:
     """Compare the images of a run's LoRA with those of its base, prompt by prompt and seed by seed."""
     with errors():
-        found = asyncio.run(_evaluate(run, _read(prompts), images_per_prompt, seed, _truth(truth), report))
+        found = asyncio.run(
+            _evaluate(run, read_prompts(prompts), images_per_prompt, seed, named_truth(truth), report)
+        )
     if as_json:
         print_json(found)
     else:
@@ -60,13 +62,15 @@ async def _evaluate(
     return found
 
 
-def _read(file: Path) -> list[str]:
+def read_prompts(file: Path) -> list[str]:
+    """One prompt a line; BadPrompts if there is no such file."""
     if not file.is_file():
         raise BadPrompts(f"there is no prompt file {file}")
     return [line.strip() for line in file.read_text().splitlines() if line.strip()]
 
 
-def _truth(name: str | None) -> Truth | None:
+def named_truth(name: str | None) -> Truth | None:
+    """The function that MODULE:FUNCTION names; BadRequest if there is none."""
     if name is None:
         return None
     module, _, function = name.partition(":")

@@ -2,7 +2,7 @@
 
 import typer
 
-from retouche.cli import curate, doctor, evaluate, jobs, pairs, runs, train, up
+from retouche.cli import curate, doctor, evaluate, jobs, loop, pairs, runs, train, up
 
 app = typer.Typer(
     name="retouche",
@@ -14,6 +14,7 @@ app.command("up")(up.up)
 app.command("curate")(curate.curate)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.command)
+app.command("loop")(loop.loop)
 app.command("recover")(jobs.recover)
 app.command("doctor")(doctor.doctor)
 app.add_typer(jobs.app, name="jobs", help="Inspect, follow, cancel and retry curation jobs.")

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from retouche.cli.runs import follow, summary
 from retouche.cli.terminal import Json, console, gateway, print_json
-from retouche.contract.runs import RunSpec
+from retouche.contract.runs import RunSpec, TrainingData
 from retouche.errors import FieldProblem, InvalidPayload
 
 
@@ -43,7 +43,8 @@ def train(
         "seed": seed,
     }
     with gateway() as client:
-        run = client.submit_run(_spec(given if specification is None else _read(specification)))
+        spec = _spec(given) if specification is None else read_specification(specification)
+        run = client.submit_run(spec)
         if wait:
             try:
                 run = follow(client, run.id)
@@ -62,11 +63,19 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _read(file: Path) -> Any:
+def read_specification(file: Path, data: TrainingData | None = None) -> RunSpec:
+    """The run that a YAML file describes, on `data` where that is given.
+
+    Raises:
+        InvalidPayload: it cannot be read, or is no such specification; names the field.
+    """
     try:
-        return yaml.safe_load(file.read_text())
+        values = yaml.safe_load(file.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise InvalidPayload(f"--spec: {file} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise InvalidPayload(f"--spec: {file} holds no fields of a run")
+    return _spec(values | ({"data": data.model_dump()} if data else {}))
 
 
 def _spec(values: Any) -> RunSpec:

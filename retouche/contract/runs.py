@@ -22,6 +22,9 @@ class TrainingData(Frozen):
     """
 
     job: JobId | None = None
+    more_jobs: Annotated[tuple[JobId, ...], Field(max_length=100)] = Field(
+        default=(), description="finished jobs whose pairs come on top of those of `job`"
+    )
     follow: bool = False
     pick_a_pic: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = Field(
         default=None, description="a folder with data/train-*.parquet that the trainer can read"
@@ -37,6 +40,8 @@ class TrainingData(Frozen):
             raise ValueError("give either `job` or `pick_a_pic`, and not both")
         if self.follow and self.job is None:
             raise ValueError("`follow` needs a `job`: a folder does not grow")
+        if self.more_jobs and (self.job is None or self.follow):
+            raise ValueError("`more_jobs` comes on top of a finished `job`, not of a folder or a running job")
         return self
 
 
