@@ -1,103 +1,176 @@
-"""`python -m bench.services`: generation, editing and reward under concurrent callers, against their models.
+"""`python -m bench.services`: every service under concurrent callers, against its model alone.
 
-`ratios`: images a second over HTTP with CALLERS callers, divided by the best that static batches of the same
-model reach in one process. Every request has a seed or an image of its own, so that nothing is remembered.
-The two are measured in turn, never at once. Set OMP_NUM_THREADS to give both the same cores.
+`ratios`: items a second over HTTP with CALLERS callers, divided by what static batches of the same model reach
+in this process at the best of SIZES. An item is an image made, a question answered, an image scored. Both are
+measured in turn, never at once, in ROUNDS rounds, so that a machine that slows down slows both. Every request
+has a seed or images of its own: nothing is remembered. Set OMP_NUM_THREADS to give both the same cores.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import httpx2
 from PIL import Image
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from retouche.contract.stages import EditInstruction, EditRequest, GenerateRequest, RewardRequest
+from retouche.contract.stages import (
+    Critique,
+    CritiqueRequest,
+    EditInstruction,
+    EditRequest,
+    Finding,
+    GenerateRequest,
+    InstructRequest,
+    RewardRequest,
+)
 from retouche.images import encode
 from retouche.store import ObjectStore, run
+from services.critique import messages as critique
 from services.editing import model as editing
 from services.editing.editor import Edit
 from services.generation import model as generation
+from services.instruction import messages as instruction
 from services.reward import model as reward
 from services.reward.reward_model import Judged
-from serving.profile import Profile, load_profile
+from services.vlm import local as vlm
+from services.vlm.local import Asked
+from serving.profile import Profile, load_profile, located
+from shapes.prompts import train_scenes
+from shapes.render import render
+from shapes.scene import random_layout
 
 CALLERS = 32
-SIZES = (1, 2, 4, 8, 16, 32)
+SIZES = (4, 8, 16, 32)
+ROUNDS = 2
+SHARES = {
+    "generation": 0.5,
+    "critique": 1.0,
+    "instruction": 1.0,
+    "editing": 0.5,
+    "reward": 4.0,
+}  # of --requests
+IMAGES_SCORED = 4  # in one request, as the pipeline asks: an image and its edits
 PROMPT = "a red circle above a blue square on a gray background"
 RECOLOR = EditInstruction(action="recolor", target="the circle", text="make the red circle green")
+CRITIQUE = Critique(
+    description="a blue circle above a blue square on a gray background",
+    findings=(Finding(aspect="color", subject="the top blue circle", problem="is blue, not red"),),
+)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One service: its path, its requests, and its model in this process."""
+    """One service: its path, its requests, and its model in this process with the items of all requests."""
 
     path: str
-    requests: Sequence[GenerateRequest | EditRequest | RewardRequest]
+    requests: Sequence[BaseModel]
     model: Callable[[Sequence[Any]], Any]
     items: Sequence[Any]
+
+    def part(self, number: int) -> "Stage":
+        """One of ROUNDS equal parts."""
+        requests, items = len(self.requests) // ROUNDS, len(self.items) // ROUNDS
+        return replace(
+            self,
+            requests=self.requests[number * requests : (number + 1) * requests],
+            items=self.items[number * items : (number + 1) * items],
+        )
 
 
 def pictures(count: int) -> list[Image.Image]:
     """Pictures that all differ."""
-    return [Image.new("RGB", (64, 64), (index % 256, index // 256, 128)) for index in range(count)]
+    rng, scenes = random.Random(0), train_scenes()
+    shown = [rng.choice(scenes) for _ in range(count)]
+    return [Image.fromarray(render(scene, random_layout(scene, rng))) for scene in shown]
 
 
-def stages(profile: Profile, store: ObjectStore, count: int) -> dict[str, Stage]:
-    """The services' requests, their images stored, and what their models get for them."""
-    shown = pictures(count)
-    references = [run(store.put_image(encode(picture))) for picture in shown]
+def stages(profile: Profile, store: ObjectStore, scale: int) -> Iterator[tuple[str, Stage]]:
+    """The services one by one: only one model is in this process at a time."""
+    counts = {name: ROUNDS * max(CALLERS, int(scale * share) // ROUNDS) for name, share in SHARES.items()}
+    shown = pictures(max(counts.values()))
+    encoded = [encode(picture) for picture in shown]
+    references = [run(store.put_image(each)) for each in encoded]
+    yield "generation", _generation(profile, counts["generation"])
+    seen = slice(counts["critique"])
+    yield "critique", _critique(profile, encoded[seen], references[seen])
+    seen = slice(counts["instruction"])
+    yield "instruction", _instruction(profile, encoded[seen], references[seen])
+    seen = slice(counts["editing"])
+    yield "editing", _editing(profile, shown[seen], references[seen])
+    seen = slice(counts["reward"])
+    yield "reward", _reward(profile, shown[seen], references[seen])
+
+
+def _generation(profile: Profile, count: int) -> Stage:
     pipeline = generation.load(profile.generation)
     draws = [GenerateRequest(prompt=PROMPT, seed=seed) for seed in range(count)]
     resolved = [generation.resolved(draw, profile.generation, pipeline) for draw in draws]
-    edits = [
+    return Stage("/v1/generate", draws, partial(generation.generate, pipeline), resolved)
+
+
+def _critique(profile: Profile, encoded: Sequence[bytes], references: Sequence[str]) -> Stage:
+    chosen = profile.critique
+    model = vlm.load(located(chosen.model), chosen.revision, chosen.dtype, chosen.max_answer_tokens)
+    requests = [CritiqueRequest(prompt=PROMPT, image=reference) for reference in references]
+    return Stage("/v1/critique", requests, model, [Asked(critique.ask(PROMPT), each) for each in encoded])
+
+
+def _instruction(profile: Profile, encoded: Sequence[bytes], references: Sequence[str]) -> Stage:
+    chosen = profile.instruction
+    model = vlm.load(located(chosen.model), chosen.revision, chosen.dtype, chosen.max_answer_tokens)
+    requests = [
+        InstructRequest(prompt=PROMPT, image=reference, critique=CRITIQUE) for reference in references
+    ]
+    question = instruction.ask(requests[0])
+    return Stage("/v1/instruct", requests, model, [Asked(question, each) for each in encoded])
+
+
+def _editing(profile: Profile, shown: Sequence[Image.Image], references: Sequence[str]) -> Stage:
+    requests = [
         EditRequest(prompt=PROMPT, image=reference, instruction=RECOLOR, seed=0) for reference in references
     ]
-    complete = [editing.resolved(request, profile.editing) for request in edits]
+    complete = [editing.resolved(request, profile.editing) for request in requests]
+    items = [Edit(picture, RECOLOR.text, request) for picture, request in zip(shown, complete, strict=True)]
+    return Stage("/v1/edit", requests, editing.load(profile.editing), items)
+
+
+def _reward(profile: Profile, shown: Sequence[Image.Image], references: Sequence[str]) -> Stage:
     name, scorer = next(iter(reward.load(profile.rewards).items()))
-
-    def draw(requests: Sequence[GenerateRequest]) -> list[Image.Image]:
-        return generation.generate(pipeline, requests)
-
-    return {
-        "generation": Stage("/v1/generate", draws, draw, resolved),
-        "editing": Stage(
-            "/v1/edit",
-            edits,
-            editing.load(profile.editing),
-            [Edit(picture, RECOLOR.text, request) for picture, request in zip(shown, complete, strict=True)],
-        ),
-        "reward": Stage(
-            "/v1/reward",
-            [RewardRequest(prompt=PROMPT, images=[reference], rewards=[name]) for reference in references],
-            scorer,
-            [Judged(PROMPT, picture) for picture in shown],
-        ),
-    }
+    requests = [
+        RewardRequest(prompt=PROMPT, images=list(references[begin : begin + IMAGES_SCORED]), rewards=[name])
+        for begin in range(0, len(references), IMAGES_SCORED)
+    ]
+    return Stage("/v1/reward", requests, scorer, [Judged(PROMPT, picture) for picture in shown])
 
 
-def static_rate(stage: Stage) -> float:
-    """Images a second of the model alone, at its best batch size."""
-    return max(_rate_at(stage, size) for size in SIZES)
+def best_size(stage: Stage) -> int:
+    """The batch size at which the model alone is quickest, by one or more calls of each."""
+    sample = replace(stage, items=stage.items[: max(SIZES)])
+    return max(SIZES, key=lambda size: len(sample.items) / static_seconds(sample, size, warm=True))
 
 
-def _rate_at(stage: Stage, size: int) -> float:
-    stage.model(stage.items[:size])  # warm
+def static_seconds(stage: Stage, size: int, warm: bool = False) -> float:
+    """What the model alone takes for every item, in batches of `size`."""
+    if warm:
+        stage.model(stage.items[:size])
     began = time.perf_counter()
     for begin in range(0, len(stage.items), size):
         stage.model(stage.items[begin : begin + size])
-    return len(stage.items) / (time.perf_counter() - began)
+    return time.perf_counter() - began
 
 
 @contextmanager
@@ -129,8 +202,8 @@ def _until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
     raise RuntimeError(f"{process.args!r} ended before it was ready")
 
 
-async def served_rate(url: str, stage: Stage) -> float:
-    """Answers a second with CALLERS callers, each asking again as soon as it is answered."""
+async def served_seconds(url: str, stage: Stage) -> float:
+    """What the service takes for every request of CALLERS callers, each asking again as soon as answered."""
     waiting = iter(stage.requests)
     async with httpx2.AsyncClient(base_url=url, timeout=600, trust_env=False) as client:
 
@@ -144,26 +217,37 @@ async def served_rate(url: str, stage: Stage) -> float:
 
         began = time.perf_counter()
         await asyncio.gather(*(call() for _ in range(CALLERS)))
-        return len(stage.requests) / (time.perf_counter() - began)
+        return time.perf_counter() - began
+
+
+def measure(stage: Stage, url: str, size: int) -> tuple[float, float]:
+    """Items a second: the model alone in batches of `size`, and the service at `url`."""
+    parts = [stage.part(number) for number in range(ROUNDS)]
+    pairs = [(static_seconds(part, size), asyncio.run(served_seconds(url, part))) for part in parts]
+    items = sum(len(part.items) for part in parts)
+    return items / sum(alone for alone, _ in pairs), items / sum(served for _, served in pairs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", default="shapes")
-    parser.add_argument("--requests", type=int, default=512)
+    parser.add_argument("--requests", type=int, default=256, help="quick services get more, slow ones fewer")
     parser.add_argument("--port", type=int, default=8790)
     options = parser.parse_args()
-    table = Table("service", "model alone, images/s", f"{CALLERS} callers, images/s", "ratio")
+    console = Console(stderr=True)
+    table = Table("service", "batch", "model alone, items/s", f"{CALLERS} callers, items/s", "ratio")
     ratios = {}
     with tempfile.TemporaryDirectory() as folder:
         profile, store = load_profile(options.profile), ObjectStore(folder)
-        for name, stage in stages(profile, store, options.requests).items():
-            alone = static_rate(stage)
+        for name, stage in stages(profile, store, options.requests):
+            size = best_size(stage)
+            console.print(f"{name}: {len(stage.items)} items; alone it is quickest in batches of {size}")
             with served(name, options.port, options.profile, folder) as url:
-                together = asyncio.run(served_rate(url, stage))
+                alone, together = measure(stage, url, size)
             ratios[name] = round(together / alone, 3)
-            table.add_row(name, f"{alone:.1f}", f"{together:.1f}", f"{ratios[name]:.3f}")
-    Console().print(table)
+            console.print(f"{name}: {alone:.1f}/s alone, {together:.1f}/s served, ratio {ratios[name]}")
+            table.add_row(name, str(size), f"{alone:.1f}", f"{together:.1f}", f"{ratios[name]:.3f}")
+    console.print(table)
     print(json.dumps({"benchmark": "services", "callers": CALLERS, "ratios": ratios}))
 
 

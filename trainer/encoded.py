@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from safetensors.torch import load
@@ -12,6 +13,8 @@ from retouche.store import ObjectStore, run
 from trainer.batches import Draw, PairBatch, digest_of, in_epochs
 from trainer.encode import Encoding
 from trainer.pairs import TrainingPair
+
+ROOM_BYTES = 2 * 1024**3
 
 Loaded = dict[str, torch.Tensor]
 
@@ -25,6 +28,10 @@ class EncodedPairs:
     pairs: Sequence[TrainingPair]
     seed: int
 
+    @cached_property
+    def _parts(self) -> "Parts":
+        return Parts(self.store)
+
     def __len__(self) -> int:
         return len(self.pairs)
 
@@ -32,7 +39,7 @@ class EncodedPairs:
         return in_epochs(len(self.pairs), self.seed, positions)
 
     def batch(self, draws: Sequence[Draw]) -> PairBatch:
-        return run(read_batch(self.store, self.encoding, self.pairs, draws))
+        return read_batch(self._parts, self.encoding, self.pairs, draws)
 
     def state(self) -> JsonObject:
         return {}
@@ -48,35 +55,55 @@ class EncodedPairs:
         return digest_of([pair.id for pair in self.pairs])
 
 
-async def read_batch(
-    store: ObjectStore, encoding: Encoding, pairs: Sequence[TrainingPair], draws: Sequence[Draw]
+@dataclass
+class Parts:
+    """Reads parts of the store, and keeps them in memory while there is room; the rest is read each time."""
+
+    store: ObjectStore
+    room: int = ROOM_BYTES
+    _kept: dict[str, Loaded] = field(default_factory=dict)
+
+    def read(self, paths: Sequence[str]) -> list[Loaded]:
+        """The parts at `paths`; NotFound if one is not there."""
+        unknown = sorted(set(paths) - self._kept.keys())
+        fresh = dict(zip(unknown, run(self._fetch(unknown)), strict=True)) if unknown else {}
+        parts = [fresh[path] if path in fresh else self._kept[path] for path in paths]
+        for path, part in fresh.items():
+            self.room -= sum(tensor.nbytes for tensor in part.values())
+            if self.room < 0:
+                break
+            self._kept[path] = part
+        return parts
+
+    async def _fetch(self, paths: Sequence[str]) -> list[Loaded]:
+        return [load(content) for content in await asyncio.gather(*(self.store.get(path) for path in paths))]
+
+
+def read_batch(
+    parts: Parts, encoding: Encoding, pairs: Sequence[TrainingPair], draws: Sequence[Draw]
 ) -> PairBatch:
     """The parts of every drawn pair, stacked."""
-    rows = await asyncio.gather(*(_row(store, encoding, pairs[draw.pair], draw) for draw in draws))
-    chosen, rejected, prompts, chosen_relations, rejected_relations = zip(*rows, strict=True)
+    drawn = [(pairs[draw.pair], draw) for draw in draws]
     xl, related = encoding.encoders.is_xl, encoding.relations is not None
+    chosen = parts.read([encoding.latents(pair.chosen, draw.flipped) for pair, draw in drawn])
+    rejected = parts.read([encoding.latents(pair.rejected, draw.flipped) for pair, draw in drawn])
+    prompts = parts.read([encoding.prompt("" if draw.empty_prompt else pair.prompt) for pair, draw in drawn])
+    sides = [
+        parts.read([encoding.relation(pair.prompt, image) for pair, image in images]) if related else []
+        for images in (
+            [(pair, pair.chosen) for pair, _ in drawn],
+            [(pair, pair.rejected) for pair, _ in drawn],
+        )
+    ]
     return PairBatch(
         _stack(chosen, "latents"),
         _stack(rejected, "latents"),
         _stack(prompts, "hidden"),
         _stack(prompts, "pooled") if xl else None,
         _stack(chosen, "time_ids") if xl else None,
-        _stack(chosen_relations, "relation") if related else None,
-        _stack(rejected_relations, "relation") if related else None,
+        _stack(sides[0], "relation") if related else None,
+        _stack(sides[1], "relation") if related else None,
     )
-
-
-async def _row(store: ObjectStore, encoding: Encoding, pair: TrainingPair, draw: Draw) -> list[Loaded]:
-    """Chosen, rejected, prompt, and the relations of both or two empty parts."""
-    paths = [
-        encoding.latents(pair.chosen, draw.flipped),
-        encoding.latents(pair.rejected, draw.flipped),
-        encoding.prompt("" if draw.empty_prompt else pair.prompt),
-    ]
-    if encoding.relations is not None:
-        paths += [encoding.relation(pair.prompt, image) for image in (pair.chosen, pair.rejected)]
-    parts = await asyncio.gather(*(store.get(path) for path in paths))
-    return [load(part) for part in parts] + [{}] * (5 - len(parts))
 
 
 def _stack(parts: Sequence[Loaded], name: str) -> torch.Tensor:

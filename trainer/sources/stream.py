@@ -20,7 +20,7 @@ from retouche.errors import Conflict, NotFound
 from retouche.store import ObjectStore, job_path, run, shard_path
 from trainer.batches import Draw, PairBatch, digest_of, in_epochs
 from trainer.encode import Encoding, encode_pairs
-from trainer.encoded import read_batch
+from trainer.encoded import Parts, read_batch
 from trainer.pairs import TrainingPair
 from trainer.sources.dataset import job_record, shard_pairs
 
@@ -45,6 +45,7 @@ class StreamedPairs:
         self._store, self._redis, self._encoding = store, redis, encoding
         self._job_id, self._group, self._seed, self._flips = job_id, run_id, seed, flips
         self._cancelled = cancelled
+        self._parts = Parts(store)
         self._shards: list[int] = []  # in the order taken
         self._ends: list[int] = []  # how many pairs there were after each of them
         self._pairs: list[TrainingPair] = []
@@ -75,7 +76,7 @@ class StreamedPairs:
         ]
 
     def batch(self, draws: Sequence[Draw]) -> PairBatch:
-        return run(read_batch(self._store, self._encoding, self._pairs, draws))
+        return read_batch(self._parts, self._encoding, self._pairs, draws)
 
     def state(self) -> JsonObject:
         """What a checkpoint keeps: the shards in the order taken, and whether there will be more."""
