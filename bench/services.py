@@ -1,9 +1,9 @@
 """`python -m bench.services`: every service under concurrent callers, against its model alone.
 
-`ratios`: items a second over HTTP with CALLERS callers, divided by what static batches of the same model reach
-in this process at the best of SIZES. An item is an image made, a question answered, an image scored. Both are
-measured in turn, never at once, in ROUNDS rounds, so that a machine that slows down slows both. Every request
-has a seed or images of its own: nothing is remembered. Set OMP_NUM_THREADS to give both the same cores.
+`ratios`: items a second over HTTP with CALLERS callers, divided by what static batches of the same model
+reach in this process at the best of SIZES. An item is an image made, a question answered, an image scored.
+Both are measured in turn, never at once, in ROUNDS rounds, so that a machine that slows down slows both. Every
+request has a seed or images of its own: nothing is remembered. Set OMP_NUM_THREADS to give both the same cores.
 """
 
 import argparse
@@ -56,13 +56,13 @@ from shapes.scene import random_layout
 CALLERS = 32
 SIZES = (4, 8, 16, 32)
 ROUNDS = 2
-SHARES = {
+SHARES = {  # of --requests
     "generation": 0.5,
     "critique": 1.0,
     "instruction": 1.0,
     "editing": 0.5,
-    "reward": 4.0,
-}  # of --requests
+    "reward": 1.0,
+}
 IMAGES_SCORED = 4  # in one request, as the pipeline asks: an image and its edits
 PROMPT = "a red circle above a blue square on a gray background"
 RECOLOR = EditInstruction(action="recolor", target="the circle", text="make the red circle green")
@@ -82,12 +82,12 @@ class Stage:
     items: Sequence[Any]
 
     def part(self, number: int) -> "Stage":
-        """One of ROUNDS equal parts."""
-        requests, items = len(self.requests) // ROUNDS, len(self.items) // ROUNDS
+        """One of ROUNDS equal parts; the last request is in none, it warms the service up."""
+        requests, each = (len(self.requests) - 1) // ROUNDS, len(self.items) // len(self.requests)
         return replace(
             self,
             requests=self.requests[number * requests : (number + 1) * requests],
-            items=self.items[number * items : (number + 1) * items],
+            items=self.items[number * requests * each : (number + 1) * requests * each],
         )
 
 
@@ -100,7 +100,8 @@ def pictures(count: int) -> list[Image.Image]:
 
 def stages(profile: Profile, store: ObjectStore, scale: int) -> Iterator[tuple[str, Stage]]:
     """The services one by one: only one model is in this process at a time."""
-    counts = {name: ROUNDS * max(CALLERS, int(scale * share) // ROUNDS) for name, share in SHARES.items()}
+    counts = {name: ROUNDS * max(CALLERS, int(scale * share) // ROUNDS) + 1 for name, share in SHARES.items()}
+    counts["reward"] *= IMAGES_SCORED
     shown = pictures(max(counts.values()))
     encoded = [encode(picture) for picture in shown]
     references = [run(store.put_image(each)) for each in encoded]
@@ -135,7 +136,7 @@ def _instruction(profile: Profile, encoded: Sequence[bytes], references: Sequenc
     requests = [
         InstructRequest(prompt=PROMPT, image=reference, critique=CRITIQUE) for reference in references
     ]
-    question = instruction.ask(requests[0])
+    question = instruction.ask(PROMPT, CRITIQUE)
     return Stage("/v1/instruct", requests, model, [Asked(question, each) for each in encoded])
 
 
@@ -222,6 +223,7 @@ async def served_seconds(url: str, stage: Stage) -> float:
 
 def measure(stage: Stage, url: str, size: int) -> tuple[float, float]:
     """Items a second: the model alone in batches of `size`, and the service at `url`."""
+    asyncio.run(served_seconds(url, replace(stage, requests=stage.requests[-1:])))
     parts = [stage.part(number) for number in range(ROUNDS)]
     pairs = [(static_seconds(part, size), asyncio.run(served_seconds(url, part))) for part in parts]
     items = sum(len(part.items) for part in parts)
