@@ -2,8 +2,8 @@
 
 `ratios`: items a second over HTTP with CALLERS callers, divided by what static batches of the same model
 reach in this process at the best of SIZES. An item is an image made, a question answered, an image scored.
-Both are measured in turn, never at once, in ROUNDS rounds, so that a machine that slows down slows both. Every
-request has a seed or images of its own: nothing is remembered. Set OMP_NUM_THREADS to give both the same cores.
+Both are measured in turn, never at once, in ROUNDS rounds, so that a machine that slows down slows both.
+Every request has a seed or images of its own: nothing is remembered. OMP_NUM_THREADS gives both their cores.
 """
 
 import argparse

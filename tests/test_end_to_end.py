@@ -1,5 +1,6 @@
 """The whole system on this machine: real Redis, services, worker and gateway, the shapes weights."""
 
+import asyncio
 import os
 import signal
 import time
@@ -8,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from retouche.client import Retouche
+from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.jobs import CurationSpec, ImageTrace
+from retouche.contract.runs import DiffusionDpo, Optimisation, RunSpec, TrainingData
+from retouche.evaluation import TRUTH, Evaluation, evaluate
+from retouche.evaluation_report import write_report
 from retouche.images import decode
 from retouche.local.system import System, running
 from shapes.prompts import held_out_prompts
+from shapes.truth import score
 
 SPEC = CurationSpec(prompts=tuple(held_out_prompts()[:8]), seed=3)
 
@@ -55,6 +60,30 @@ def test_prompts_become_pairs_with_everything_that_led_to_them(client: Retouche)
 def test_the_same_specification_is_the_same_job(client: Retouche) -> None:
     first, again = client.submit(SPEC), client.submit(SPEC)
     assert first.id == again.id
+
+
+def test_a_job_becomes_a_lora_that_is_compared_with_its_base(
+    system: System, client: Retouche, tmp_path: Path
+) -> None:
+    job = client.wait(client.submit(SPEC).id)
+    spec = RunSpec(
+        data=TrainingData(job=job.id),
+        objective=DiffusionDpo(beta=2000),
+        optimisation=Optimisation(steps=4, batch_size=2, learning_rate=5e-4, warmup_steps=1),
+    )
+    run = client.wait_run(client.submit_run(spec).id)
+    assert run.state == "finished", run.error
+
+    async def compared() -> Evaluation:
+        async with AsyncRetouche(system.url) as asynchronous:
+            found = await evaluate(asynchronous, run.id, held_out_prompts()[20:24], truth=score)
+            await write_report(asynchronous, found, tmp_path / "report.html")
+        return found
+
+    found = asyncio.run(compared())
+    assert set(found.judgements) == {"clip_contrastive", "clip_preference", TRUTH}
+    assert all(comparison.base != comparison.tuned for comparison in found.comparisons)
+    assert held_out_prompts()[20] in (tmp_path / "report.html").read_text()
 
 
 def test_a_killed_system_goes_on_where_it_was(tmp_path: Path) -> None:

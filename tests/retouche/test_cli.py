@@ -1,0 +1,121 @@
+"""The command line against a gateway: one JSON document for scripts, one sentence for mistakes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from gateway.app import create_app
+from retouche.cli.main import app
+from retouche.store import ObjectStore, run, run_path
+from tests.gateway.conftest import settings_for
+from tests.live import live
+from tests.trainer import worlds
+
+
+@pytest.fixture
+def url(store: ObjectStore, redis_url: str) -> Iterator[str]:
+    """A gateway on the test's store; no worker and no service is up."""
+    with live(create_app(settings_for(store.url, redis_url))) as url:
+        yield url
+
+
+def retouche(url: str, *arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, list(arguments), env={"RETOUCHE_URL": url, "COLUMNS": "200"}, input=stdin)
+
+
+def document(result: Result) -> Any:
+    """The one JSON document on stdout."""
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_submitted_job_is_listed_shown_and_cancelled(url: str) -> None:
+    job = document(retouche(url, "curate", "a red circle on a gray background", "--no-wait", "--json"))
+    assert [listed["id"] for listed in document(retouche(url, "jobs", "list", "--json"))] == [job["id"]]
+    assert document(retouche(url, "jobs", "show", job["id"], "--json"))["state"] == "queued"
+    assert job["id"] in retouche(url, "jobs", "list").stderr
+    assert document(retouche(url, "jobs", "cancel", job["id"], "--json"))["state"] == "cancelled"
+    assert document(retouche(url, "jobs", "retry", job["id"], "--json"))["state"] == "queued"
+
+
+def test_prompts_come_from_files_and_from_stdin(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a red circle on a gray background\na blue square on a white background\n")
+    from_file = document(retouche(url, "curate", "--prompts", str(file), "--no-wait", "--json"))
+    piped = retouche(url, "curate", "-", "--no-wait", "--json", stdin=file.read_text())
+    assert from_file["prompts"] == 2
+    assert document(piped)["id"] == from_file["id"]
+
+
+def test_pairs_are_listed_and_exported(url: str, store: ObjectStore, tmp_path: Path) -> None:
+    job = worlds.finished_job(store)
+    assert len(document(retouche(url, "pairs", "list", job, "--json"))) == 8
+    output = tmp_path / "pairs.parquet"
+    assert retouche(url, "pairs", "export", job, "--output", str(output)).exit_code == 0
+    assert output.read_bytes()[:4] == b"PAR1"
+    sheet = tmp_path / "sheet.png"
+    assert retouche(url, "pairs", "sheet", job, "--output", str(sheet)).exit_code == 0
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_is_submitted_listed_and_its_artifacts_fetched(
+    url: str, store: ObjectStore, tmp_path: Path
+) -> None:
+    job = worlds.finished_job(store)
+    submitted = document(retouche(url, "train", job, "--steps", "3", "--no-wait", "--json"))
+    assert submitted["spec"]["optimisation"]["steps"] == 3
+    assert [listed["id"] for listed in document(retouche(url, "runs", "list", "--json"))] == [submitted["id"]]
+    run(store.put(run_path(submitted["id"], "artifacts/README.md"), b"# a card"))
+    files = document(retouche(url, "runs", "artifacts", submitted["id"], "--output", str(tmp_path), "--json"))
+    assert [Path(file).read_text() for file in files] == ["# a card"]
+    assert document(retouche(url, "runs", "cancel", submitted["id"], "--json"))["state"] == "cancelled"
+
+
+def test_a_run_can_be_a_file(url: str, store: ObjectStore, tmp_path: Path) -> None:
+    job, file = worlds.finished_job(store), tmp_path / "run.yaml"
+    file.write_text(
+        f"data: {{job: {job}}}\nobjective: {{name: rich_dpo, strength: 0.7}}\ntuning: {{kind: full}}\n"
+    )
+    spec = document(retouche(url, "train", "--spec", str(file), "--no-wait", "--json"))["spec"]
+    assert (spec["objective"]["strength"], spec["tuning"]["kind"]) == (0.7, "full")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("curate",), "prompts"),
+        (("curate", "--prompts", "nowhere.txt"), "nowhere.txt"),
+        (("curate", "a red circle", "--images-per-prompt", "99"), "images_per_prompt"),
+        (("curate", "a red circle", "--agreement", "never"), "agreement"),
+        (("jobs", "show", "job-0000000000000000"), "there is no job"),
+        (("pairs", "export", "job-0000000000000000", "--output", "x.parquet"), "there is no job"),
+        (("train",), "job"),
+        (("train", "job-0000000000000000"), "there is no job"),
+        (("train", "job-0000000000000000", "--objective", "ppo"), "objective"),
+        (("train", "--spec", "nowhere.yaml"), "nowhere.yaml"),
+        (("runs", "show", "run-0000000000000000"), "there is no run"),
+        (("evaluate", "run-0000000000000000", "--prompts", "nowhere.txt"), "nowhere.txt"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_no_traceback(url: str, arguments: tuple[str, ...], says: str) -> None:
+    result = retouche(url, *arguments)
+    assert result.exit_code == 1
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_gateway_that_is_down_is_named() -> None:
+    result = retouche("http://127.0.0.1:1", "jobs", "list")
+    assert result.exit_code == 1
+    assert "http://127.0.0.1:1" in result.stderr
+
+
+def test_doctor_says_which_services_are_down(url: str) -> None:
+    result = retouche(url, "doctor")
+    assert "generation" in result.stderr
