@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from retouche.client.problems import raise_for_problem
 from retouche.contract.stages import (
     Critique,
     CritiqueRequest,
@@ -37,6 +38,7 @@ from retouche.contract.stages import (
     InstructRequest,
     RewardRequest,
 )
+from retouche.errors import ModelFailure
 from retouche.images import encode
 from retouche.store import ObjectStore, run
 from services.critique import messages as critique
@@ -214,7 +216,8 @@ async def served_seconds(url: str, stage: Stage) -> float:
                 answer = await client.post(
                     stage.path, content=body, headers={"content-type": "application/json"}
                 )
-                answer.raise_for_status()
+                with suppress(ModelFailure):  # an answer out of its schema took the model as long
+                    raise_for_problem(answer)
 
         began = time.perf_counter()
         await asyncio.gather(*(call() for _ in range(CALLERS)))

@@ -5,7 +5,7 @@ rq queue `train`                  one RQ job a training run, named as the run
 retouche:progress:<job>           hash: shard index -> JobReport (JSON) of a shard that is being curated
 retouche:next:<job>               counter: the next shard to enqueue; a finished shard enqueues one more
 retouche:events:<job or run>      pub/sub: a message whenever something of it changed
-retouche:shards                   stream: job, shard, pairs of every committed shard, for live consumers
+retouche:shards                   stream: job and shard of every committed shard, at least once each
 """
 
 CURATE_QUEUE = "curate"

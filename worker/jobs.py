@@ -49,6 +49,8 @@ async def _run(settings: Settings, job_id: str, shard: int) -> None:
             return
         if not await store.exists(shard_path(job_id, "shards", shard)):
             await _curate_until_cancelled(settings, store, redis, record, shard)
+        if await store.exists(shard_path(job_id, "shards", shard)):
+            await _tell_consumers(redis, job_id, shard)
         await asyncio.to_thread(_next, settings, job_id, record.shards)
     finally:
         await _tell(redis, job_id, shard)
@@ -89,10 +91,14 @@ async def _curate(
             publishing.cancel()
     curation.report.seconds = time.monotonic() - began
     await store.create(shard_path(job_id, "traces", shard), write_traces(traces))
-    if await store.create(shard_path(job_id, "shards", shard), write_pairs(pairs, curation.report)):
-        entry: dict[FieldT, EncodableT] = {"job": job_id, "shard": shard, "pairs": len(pairs)}
-        with suppress(RedisError):
-            await redis.xadd(SHARDS_STREAM, entry, maxlen=SHARDS_STREAM_LENGTH, approximate=True)
+    await store.create(shard_path(job_id, "shards", shard), write_pairs(pairs, curation.report))
+
+
+async def _tell_consumers(redis: Redis, job_id: str, shard: int) -> None:
+    """Tell live consumers of a committed shard: again where a worker died before it could say so."""
+    entry: dict[FieldT, EncodableT] = {"job": job_id, "shard": shard}
+    with suppress(RedisError):
+        await redis.xadd(SHARDS_STREAM, entry, maxlen=SHARDS_STREAM_LENGTH, approximate=True)
 
 
 async def _prompts(store: ObjectStore, record: JobRecord, shard: int) -> ShardPrompts:

@@ -3,15 +3,14 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 import httpx2
-from pydantic import BaseModel, TypeAdapter
 
-from retouche.client.problems import error_of, raise_for_problem, transport_errors
+from retouche.client.problems import error_of, raise_for_problem, transport_errors, validated
 from retouche.client.stages import StageClient
 from retouche.contract.jobs import (
     CurationSpec,
@@ -27,14 +26,14 @@ from retouche.contract.jobs import (
 )
 from retouche.contract.runs import Run, RunEvent, RunPage, RunSpec, TrainingMetrics
 from retouche.contract.services import ServiceStatus
-from retouche.errors import BadPrompts, ServiceUnreachable
+from retouche.errors import BadPrompts, RetoucheError, ServiceUnreachable
 
 DEFAULT_URL = "http://127.0.0.1:8700"
 _MEDIA_TYPES = {".csv": "text/csv", ".jsonl": "application/x-ndjson", ".ndjson": "application/x-ndjson"}
+RECONNECTIONS = 30
 _RECONNECT_SECONDS = 1.0
-_RECONNECTIONS = 30
 
-ResponseT = TypeVar("ResponseT", bound=BaseModel)
+ResponseT = TypeVar("ResponseT")
 EventT = TypeVar("EventT", JobEvent, RunEvent)
 FileFormat = Literal["ndjson", "parquet"]
 
@@ -52,10 +51,13 @@ class AsyncRetouche:
         *,
         api_key: str | None = None,
         timeout_seconds: float = 120.0,
+        reconnections: int = RECONNECTIONS,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
+        """`reconnections`: how often in a row a broken event stream is opened again, a second apart."""
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._url = url.rstrip("/")
+        self._reconnections = reconnections
         self._client = httpx2.AsyncClient(
             base_url=self._url,
             headers=headers,
@@ -82,13 +84,12 @@ class AsyncRetouche:
 
     async def services(self) -> dict[str, ServiceStatus]:
         """Which services are up, and the models they have loaded."""
-        answer = await self._call("GET", "/v1/services")
-        return TypeAdapter(dict[str, ServiceStatus]).validate_json(answer.content)
+        return await self._json("GET", "/v1/services", dict[str, ServiceStatus])
 
     async def upload_image(self, image: bytes | Path) -> ImageInfo:
         """Store an encoded PNG, JPEG or WebP image."""
         data = await asyncio.to_thread(image.read_bytes) if isinstance(image, Path) else image
-        return _parsed(await self._call("POST", "/v1/images", content=data), ImageInfo)
+        return _read(await self._call("POST", "/v1/images", content=data), ImageInfo)
 
     async def image(self, reference: str) -> bytes:
         """The encoded image behind a reference."""
@@ -100,7 +101,7 @@ class AsyncRetouche:
             raise BadPrompts(f"there is no prompt file {file}")
         kind = _MEDIA_TYPES.get(file.suffix.lower(), "text/plain")
         answer = await self._call("POST", "/v1/prompts", content=_parts(file), headers={"content-type": kind})
-        return _parsed(answer, PromptSetInfo)
+        return _read(answer, PromptSetInfo)
 
     async def submit(self, spec: CurationSpec) -> Job:
         """Start a curation job; the same specification is the same job."""
@@ -199,7 +200,8 @@ class AsyncRetouche:
     async def run_metrics(self, run_id: str) -> list[TrainingMetrics]:
         """Everything that the run has logged."""
         answer = await self._call("GET", f"/v1/runs/{run_id}/metrics")
-        return [TrainingMetrics.model_validate_json(line) for line in answer.content.splitlines()]
+        lines = answer.content.splitlines()
+        return [validated(line, TrainingMetrics, str(answer.request.url)) for line in lines]
 
     async def download_artifacts(self, run_id: str, folder: Path) -> list[Path]:
         """Write every file that the run has made below `folder`; each is there whole or not at all."""
@@ -213,16 +215,20 @@ class AsyncRetouche:
     async def _follow(self, path: str, event_type: type[EventT]) -> AsyncIterator[EventT]:
         failures = 0
         while True:
+            broke: RetoucheError = ServiceUnreachable(f"{self._url}{path} ended before its last event")
             try:
                 async for event in self._stream_events(path, event_type):
                     failures = 0
                     yield event
                     if event.event != "progress":
                         return
-            except ServiceUnreachable:
-                failures += 1
-                if failures > _RECONNECTIONS:
+            except RetoucheError as error:
+                if not error.retryable:
                     raise
+                broke = error
+            failures += 1
+            if failures > self._reconnections:
+                raise broke
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _stream_events(self, path: str, event_type: type[EventT]) -> AsyncIterator[EventT]:
@@ -234,7 +240,7 @@ class AsyncRetouche:
                     raise error_of(answer)
                 async for line in answer.aiter_lines():
                     if line.startswith("data:"):
-                        yield event_type.model_validate_json(line.removeprefix("data:"))
+                        yield validated(line.removeprefix("data:"), event_type, str(answer.request.url))
 
     async def _download(self, path: str, file: Path, params: Mapping[str, str] | None = None) -> Path:
         with transport_errors(self._url), tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
@@ -259,7 +265,7 @@ class AsyncRetouche:
         payload: Mapping[str, Any] | None = None,
         params: Mapping[str, str] | None = None,
     ) -> ResponseT:
-        return _parsed(await self._call(method, path, json=payload, params=params), response_type)
+        return _read(await self._call(method, path, json=payload, params=params), response_type)
 
     async def _call(self, method: str, path: str, **options: Any) -> httpx2.Response:
         with transport_errors(self._url):
@@ -268,20 +274,15 @@ class AsyncRetouche:
         return answer
 
 
-def _parsed(answer: httpx2.Response, response_type: type[ResponseT]) -> ResponseT:
-    return response_type.model_validate_json(answer.content)
-
-
 def _at(cursor: str | None) -> dict[str, str]:
     return {} if cursor is None else {"cursor": cursor}
 
 
+def _read(answer: httpx2.Response, response_type: type[ResponseT]) -> ResponseT:
+    return validated(answer.content, response_type, str(answer.request.url))
+
+
 async def _parts(file: Path) -> AsyncIterator[bytes]:
-    for part in _read(file):
-        yield part
-
-
-def _read(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as stream:
-        while part := stream.read(1 << 16):
+    with await asyncio.to_thread(file.open, "rb") as stream:
+        while part := await asyncio.to_thread(stream.read, 1 << 20):
             yield part

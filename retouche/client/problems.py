@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import httpx2
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from retouche.errors import (
     BadRequest,
     Conflict,
     DeadlineExceeded,
     InvalidPayload,
+    ModelFailure,
     NotFound,
     Overloaded,
     PayloadTooLarge,
@@ -22,6 +24,8 @@ from retouche.errors import (
     Unavailable,
     from_problem,
 )
+
+ResponseT = TypeVar("ResponseT")
 
 _EXCERPT_CHARACTERS = 200
 
@@ -59,6 +63,23 @@ def error_of(response: httpx2.Response) -> RetoucheError:
             f"{response.request.url} answered {response.status_code} without a problem: {excerpt}",
             retry_after_seconds=_retry_after(response),
         )
+
+
+def validated(content: bytes | str, response_type: type[ResponseT], address: str) -> ResponseT:
+    """What `address` answered, as its type.
+
+    Raises:
+        ModelFailure: the answer does not keep the contract.
+    """
+    adapter: TypeAdapter[Any] = TypeAdapter(response_type)
+    try:
+        answer: ResponseT = adapter.validate_json(content)
+    except ValidationError as error:
+        raise ModelFailure(
+            f"{address} answered out of its contract: {error.errors()[0]['msg']}; "
+            "is it a Retouche, of the same version as this one?"
+        ) from error
+    return answer
 
 
 @contextmanager

@@ -6,9 +6,9 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 import httpx2
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from retouche.client.problems import raise_for_problem, transport_errors
+from retouche.client.problems import raise_for_problem, transport_errors, validated
 from retouche.contract.services import MEMO_HEADER, Readiness
 from retouche.contract.stages import (
     STAGES,
@@ -23,7 +23,6 @@ from retouche.contract.stages import (
     RewardRequest,
     RewardResponse,
 )
-from retouche.errors import ModelFailure
 
 ResponseT = TypeVar("ResponseT", bound=BaseModel)
 
@@ -111,7 +110,7 @@ class StageClient:
         with transport_errors(str(client.base_url)):
             response = await client.get("/readyz")
         raise_for_problem(response)
-        return _validated(response, Readiness)
+        return validated(response.content, Readiness, str(response.request.url))
 
     async def _post(
         self, stage: str, path: str, request: BaseModel, response_type: type[ResponseT]
@@ -122,14 +121,4 @@ class StageClient:
             response = await client.post(path, content=body, headers=_JSON)
         raise_for_problem(response)
         remembered = response.headers.get(MEMO_HEADER) == "hit"
-        return Answer(_validated(response, response_type), remembered)
-
-
-def _validated(response: httpx2.Response, response_type: type[ResponseT]) -> ResponseT:
-    try:
-        return response_type.model_validate_json(response.content)
-    except ValidationError as error:
-        raise ModelFailure(
-            f"{response.request.url} answered out of its contract: {error.errors()[0]['msg']}; "
-            "do both ends run the same version of Retouche?"
-        ) from error
+        return Answer(validated(response.content, response_type, str(response.request.url)), remembered)

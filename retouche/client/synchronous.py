@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
-from retouche.client.gateway import DEFAULT_URL, AsyncRetouche, FileFormat
+from retouche.client.gateway import DEFAULT_URL, RECONNECTIONS, AsyncRetouche, FileFormat
 from retouche.contract.jobs import (
     CurationSpec,
     ImageInfo,
@@ -46,13 +46,18 @@ class Retouche:
         *,
         api_key: str | None = None,
         timeout_seconds: float = 120.0,
+        reconnections: int = RECONNECTIONS,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="retouche", daemon=True)
         self._thread.start()
         self._client = AsyncRetouche(
-            url, api_key=api_key, timeout_seconds=timeout_seconds, transport=transport
+            url,
+            api_key=api_key,
+            timeout_seconds=timeout_seconds,
+            reconnections=reconnections,
+            transport=transport,
         )
 
     def __enter__(self) -> Self:

@@ -30,7 +30,7 @@ def trainer(store: ObjectStore, redis: Redis, job_id: str) -> StreamedPairs:
 def finish(store: ObjectStore, redis: Redis, job_id: str, shard: int) -> None:
     """What a worker does: commit the shard, then say so."""
     worlds.finish(store, job_id, shard)
-    redis.xadd(SHARDS_STREAM, {"job": job_id, "shard": shard, "pairs": 4})
+    redis.xadd(SHARDS_STREAM, {"job": job_id, "shard": shard})
 
 
 def pending(redis: Redis) -> int:
@@ -73,7 +73,7 @@ def test_a_killed_trainer_loses_nothing_and_repeats_nothing(store: ObjectStore, 
 def test_an_event_told_twice_is_one_shard(store: ObjectStore, redis: Redis) -> None:
     job_id = worlds.submit(store, shards=2)
     finish(store, redis, job_id, 0)
-    redis.xadd(SHARDS_STREAM, {"job": job_id, "shard": 0, "pairs": 4})
+    redis.xadd(SHARDS_STREAM, {"job": job_id, "shard": 0})
     finish(store, redis, job_id, 1)
     pairs = trainer(store, redis, job_id)
     assert sorted(pairs.indices(range(8, 16))) == list(range(8))
