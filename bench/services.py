@@ -160,10 +160,13 @@ def _reward(profile: Profile, shown: Sequence[Image.Image], references: Sequence
     return Stage("/v1/reward", requests, scorer, [Judged(PROMPT, picture) for picture in shown])
 
 
-def best_size(stage: Stage) -> int:
+def best_size(stage: Stage, console: Console) -> int:
     """The batch size at which the model alone is quickest, by one or more calls of each."""
     sample = replace(stage, items=stage.items[: max(SIZES)])
-    return max(SIZES, key=lambda size: len(sample.items) / static_seconds(sample, size, warm=True))
+    rates = {size: len(sample.items) / static_seconds(sample, size, warm=True) for size in SIZES}
+    shown = ", ".join(f"{rate:.1f}/s in batches of {size}" for size, rate in rates.items())
+    console.print(f"  alone, at a glance: {shown}", style="dim")
+    return max(SIZES, key=rates.__getitem__)
 
 
 def static_seconds(stage: Stage, size: int, warm: bool = False) -> float:
@@ -245,12 +248,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         profile, store = load_profile(options.profile), ObjectStore(folder)
         for name, stage in stages(profile, store, options.requests):
-            size = best_size(stage)
-            console.print(f"{name}: {len(stage.items)} items; alone it is quickest in batches of {size}")
+            console.print(f"{name}: {len(stage.items)} items")
+            size = best_size(stage, console)
             with served(name, options.port, options.profile, folder) as url:
                 alone, together = measure(stage, url, size)
             ratios[name] = round(together / alone, 3)
-            console.print(f"{name}: {alone:.1f}/s alone, {together:.1f}/s served, ratio {ratios[name]}")
+            console.print(
+                f"  {alone:.1f}/s alone in batches of {size}, {together:.1f}/s served, ratio {ratios[name]}"
+            )
             table.add_row(name, str(size), f"{alone:.1f}", f"{together:.1f}", f"{ratios[name]:.3f}")
     console.print(table)
     print(json.dumps({"benchmark": "services", "callers": CALLERS, "ratios": ratios}))
