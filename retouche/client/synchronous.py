@@ -69,7 +69,8 @@ class Retouche:
         self.close()
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, and what is iterated over."""
+        self._wait(self._loop.shutdown_asyncgens())
         self._wait(self._client.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -1,0 +1,79 @@
+"""The clients against a real gateway: uploads, pages of any number, downloads that are whole or not there."""
+
+import asyncio
+import io
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from retouche.client import AsyncRetouche, Retouche
+from retouche.contract.jobs import CurationSpec, Job
+from retouche.errors import BadImage, BadPrompts
+from retouche.store import ObjectStore
+from tests.gateway.shards import finish_shard
+
+
+def png() -> bytes:
+    encoded = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def test_an_image_goes_up_and_comes_back(gateway_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "red.png"
+    file.write_bytes(png())
+    with Retouche(gateway_url) as client:
+        stored = client.upload_image(file)
+        assert (stored.width, stored.height) == (8, 8)
+        assert client.upload_image(png()).image == stored.image
+        assert Image.open(io.BytesIO(client.image(stored.image))).getpixel((0, 0)) == (255, 0, 0)
+        with pytest.raises(BadImage):
+            client.upload_image(png()[:40])
+
+
+def test_prompts_go_up_as_what_their_file_is(gateway_url: str, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a red circle\na blue square\n")
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a red circle"}\n{"prompt": "a blue square"}\n')
+    (tmp_path / "prompts.csv").write_text("prompt\na red circle\na blue square\n")
+    with Retouche(gateway_url) as client:
+        sets = [client.upload_prompts(tmp_path / f"prompts.{kind}") for kind in ("txt", "jsonl", "csv")]
+        assert {known.prompt_set for known in sets} == {sets[0].prompt_set}
+        job = client.submit(CurationSpec(prompt_set=sets[0].prompt_set))
+        assert job.prompts == 2
+        with pytest.raises(BadPrompts, match="there is no prompt file"):
+            client.upload_prompts(tmp_path / "nowhere.txt")
+
+
+def test_pairs_are_read_over_every_page(gateway_url: str, store: ObjectStore) -> None:
+    with Retouche(gateway_url) as client:
+        job = client.submit(CurationSpec(prompts=("x",) * 65))
+        for shard in range(2):
+            finish_shard(store, job.id, shard, pairs=120)
+        assert [pair.id for pair in client.pairs(job.id)] == [
+            f"{shard}-{row}" for shard in range(2) for row in range(120)
+        ]
+        assert len(list(client.traces(job.id))) == 2
+        assert client.wait(job.id).report.pairs == 240
+
+
+async def listed(url: str, jobs: int) -> tuple[list[Job], list[Job]]:
+    """What was submitted, and what the listing then tells."""
+    async with AsyncRetouche(url) as client:
+        made = [await client.submit(CurationSpec(prompts=("x",), seed=seed)) for seed in range(jobs)]
+        return made, [job async for job in client.jobs()]
+
+
+def test_jobs_are_listed_over_every_page_the_newest_first(gateway_url: str) -> None:
+    made, told = asyncio.run(listed(gateway_url, 51))
+    assert [job.id for job in told] == [job.id for job in reversed(made)]
+
+
+def test_an_export_is_a_file_of_all_pairs(gateway_url: str, store: ObjectStore, tmp_path: Path) -> None:
+    with Retouche(gateway_url) as client:
+        job = client.submit(CurationSpec(prompts=("x",)))
+        finish_shard(store, job.id, 0, pairs=3)
+        assert len(client.export(job.id, tmp_path / "pairs.ndjson", "ndjson").read_text().splitlines()) == 3
+        file = client.export(job.id, tmp_path / "pairs.parquet", "parquet")
+    assert pyarrow.parquet.read_table(file).num_rows == 3
