@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from retouche.cli.progress import follow, summary
 from retouche.cli.terminal import Json, console, gateway, print_json
 from retouche.client import Retouche
-from retouche.contract.jobs import CurationSpec, RewardRule
-from retouche.errors import FieldProblem, InvalidPayload
+from retouche.contract.jobs import CurationSpec
+from retouche.errors import BadPrompts, FieldProblem, InvalidPayload
 
 Prompts = Annotated[list[str] | None, typer.Argument(help="Prompts; or give --prompts, or - for stdin.")]
 
@@ -53,12 +53,15 @@ def curate(
         if as_json:
             print_json(job)
         else:
-            console.print(summary(job), highlight=False)
+            console.print(summary(job), highlight=False, markup=False)
     if job.state in ("failed", "cancelled"):
         raise typer.Exit(1)
 
 
 def _source(client: Retouche, prompts: list[str] | None, file: Path | None) -> dict[str, object]:
+    if bool(prompts) == bool(file):
+        both = "both were given" if file else "there are none"
+        raise BadPrompts(f"give prompts, or --prompts FILE, or - for stdin: {both}")
     if prompts == ["-"]:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as copy:
             copy.write(sys.stdin.read())
@@ -66,12 +69,12 @@ def _source(client: Retouche, prompts: list[str] | None, file: Path | None) -> d
             return {"prompt_set": client.upload_prompts(Path(copy.name)).prompt_set}
     if file is not None:
         return {"prompt_set": client.upload_prompts(file).prompt_set}
-    return {"prompts": prompts or None}
+    return {"prompts": prompts}
 
 
-def _rule(text: str) -> RewardRule:
+def _rule(text: str) -> dict[str, str]:
     name, _, margin = text.partition("=")
-    return RewardRule(name=name, margin=float(margin or 0))
+    return {"name": name, "margin": margin or "0"}
 
 
 def _spec(values: dict[str, object]) -> CurationSpec:

@@ -14,7 +14,7 @@ import yaml
 from retouche.cli.settings import Settings
 from retouche.cli.terminal import Json, console, print_json
 from retouche.client import Retouche
-from retouche.errors import RetoucheError
+from retouche.errors import RetoucheError, ServiceUnreachable
 from retouche.local import redis_binary
 from retouche.local.system import HOST, default_ports
 
@@ -71,7 +71,12 @@ def _models(profile: str) -> Iterator[Finding]:
             f"profile {profile}", False, f"no {path}", "run this in a checkout, or name a YAML file"
         )
         return
-    for model in sorted(set(_named(yaml.safe_load(path.read_text())))):
+    try:
+        models = sorted(set(_named(yaml.safe_load(path.read_text()))))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        yield Finding(f"profile {profile}", False, f"{path} is not YAML: {error}", "mend the file")
+        return
+    for model in models:
         folder = Path(model)
         size = sum(file.stat().st_size for file in folder.rglob("*.safetensors")) if folder.is_dir() else 0
         if size:
@@ -105,10 +110,14 @@ def _running() -> Iterator[Finding]:
         with Retouche(settings.url, api_key=settings.api_key, timeout_seconds=10) as client:
             for stage, status in client.services().items():
                 yield Finding(f"service {stage}", status.ready, status.detail or "ready", "see its log")
-    except RetoucheError:
+    except ServiceUnreachable:
         taken = [port for port in default_ports() if _taken(port)]
         detail = f"{', '.join(map(str, taken))} taken" if taken else "free; nothing runs yet"
         yield Finding("ports 8700 to 8706", not taken, detail, "stop what listens there, or up --port")
+    except RetoucheError as error:
+        yield Finding(
+            "gateway", False, error.detail, f"look at RETOUCHE_URL={settings.url} and RETOUCHE_API_KEY"
+        )
 
 
 def _taken(port: int) -> bool:

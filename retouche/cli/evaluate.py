@@ -10,7 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from retouche.cli.settings import Settings
-from retouche.cli.terminal import Json, console, errors, print_json
+from retouche.cli.terminal import Json, console, errors, in_a_folder, print_json
 from retouche.client import AsyncRetouche
 from retouche.errors import BadPrompts, BadRequest
 from retouche.evaluation import Evaluation, Truth, evaluate
@@ -25,7 +25,7 @@ def command(
     truth: Annotated[
         str | None, typer.Option(help="MODULE:FUNCTION of (image bytes, prompt): how right an image is.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="An HTML file to write.")] = None,
+    report: Annotated[Path | None, typer.Option(help="An HTML file to write.", callback=in_a_folder)] = None,
     as_json: Json = False,
 ) -> None:
     """Compare the images of a run's LoRA with those of its base, prompt by prompt and seed by seed."""
@@ -63,10 +63,16 @@ async def _evaluate(
 
 
 def read_prompts(file: Path) -> list[str]:
-    """One prompt a line; BadPrompts if there is no such file."""
+    """One prompt a line; BadPrompts if there is no such file, or none in it."""
     if not file.is_file():
         raise BadPrompts(f"there is no prompt file {file}")
-    return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    try:
+        prompts = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise BadPrompts(f"{file} is not UTF-8 text: {error}") from None
+    if not prompts:
+        raise BadPrompts(f"{file} has no prompts; write one a line")
+    return prompts
 
 
 def named_truth(name: str | None) -> Truth | None:

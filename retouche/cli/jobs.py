@@ -77,4 +77,4 @@ def _print(job: Job, as_json: bool) -> None:
     if as_json:
         print_json(job)
     else:
-        console.print(summary(job), highlight=False)
+        console.print(summary(job), highlight=False, markup=False)

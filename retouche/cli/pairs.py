@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from retouche.cli.terminal import Json, console, gateway, print_json
+from retouche.cli.terminal import Json, console, gateway, in_a_folder, print_json
 from retouche.contact_sheet import MOST_ROWS, write_sheet
 
 app = typer.Typer(no_args_is_help=True)
@@ -16,7 +17,7 @@ JobId = Annotated[str, typer.Argument(metavar="JOB")]
 
 
 @app.command("list")
-def listing(job_id: JobId, limit: int = 20, as_json: Json = False) -> None:
+def listing(job_id: JobId, limit: Annotated[int, typer.Option(min=1)] = 20, as_json: Json = False) -> None:
     """The first pairs of a job."""
     with gateway() as client:
         pairs = list(islice(client.pairs(job_id), limit))
@@ -27,14 +28,16 @@ def listing(job_id: JobId, limit: int = 20, as_json: Json = False) -> None:
     for column in ("prompt", "instruction", "chosen"):
         table.add_column(column)
     for pair in pairs:
-        table.add_row(pair.prompt, pair.instruction.text, "edit" if pair.chosen_is_edit else "original")
+        table.add_row(
+            escape(pair.prompt), escape(pair.instruction.text), "edit" if pair.chosen_is_edit else "original"
+        )
     console.print(table)
 
 
 @app.command()
 def export(
     job_id: JobId,
-    output: Annotated[Path, typer.Option(help="The file to write.")],
+    output: Annotated[Path, typer.Option(help="The file to write.", callback=in_a_folder)],
     format: Annotated[Literal["ndjson", "parquet"], typer.Option()] = "parquet",
     as_json: Json = False,
 ) -> None:
@@ -47,7 +50,7 @@ def export(
 @app.command()
 def sheet(
     job_id: JobId,
-    output: Annotated[Path, typer.Option(help="The PNG to write.")],
+    output: Annotated[Path, typer.Option(help="The PNG to write.", callback=in_a_folder)],
     rows: Annotated[int, typer.Option(min=1, max=200)] = MOST_ROWS,
     as_json: Json = False,
 ) -> None:

@@ -115,4 +115,4 @@ def _print(run: Run, as_json: bool) -> None:
     if as_json:
         print_json(run)
     else:
-        console.print(summary(run), highlight=False)
+        console.print(summary(run), highlight=False, markup=False)

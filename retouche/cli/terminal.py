@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape
 
 from retouche.cli.settings import Settings
 from retouche.client import Retouche
@@ -32,8 +34,22 @@ def errors() -> Iterator[None]:
     try:
         yield
     except RetoucheError as error:
-        console.print(f"[red]{error.code}[/red]: {error.detail}", highlight=False, markup=True)
+        _say(error.code, error.detail)
         raise typer.Exit(1) from None
+    except OSError as error:
+        _say("file", str(error))
+        raise typer.Exit(1) from None
+
+
+def _say(code: str, detail: str) -> None:
+    console.print(f"[red]{code}[/red]: {escape(detail)}", highlight=False, soft_wrap=True)
+
+
+def in_a_folder(file: Path | None) -> Path | None:
+    """A typer callback: the folder that `file` is to be written to must be there."""
+    if file is not None and not file.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {file.parent}; make it first")
+    return file
 
 
 def print_json(value: BaseModel | list[Any] | dict[str, Any]) -> None:

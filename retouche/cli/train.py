@@ -54,7 +54,7 @@ def train(
         if as_json:
             print_json(run)
         else:
-            console.print(summary(run), highlight=False)
+            console.print(summary(run), highlight=False, markup=False)
     if run.state in ("failed", "cancelled"):
         raise typer.Exit(1)
 
@@ -71,7 +71,7 @@ def read_specification(file: Path, data: TrainingData | None = None) -> RunSpec:
     """
     try:
         values = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InvalidPayload(f"--spec: {file} cannot be read: {error}") from None
     if not isinstance(values, dict):
         raise InvalidPayload(f"--spec: {file} holds no fields of a run")

@@ -18,7 +18,9 @@ def up(
     data: Annotated[Path, typer.Option(help="Store, logs and Redis's files.")] = Path(".retouche"),
     profile: Annotated[str, typer.Option(help="Name in deploy/profiles, or a YAML file.")] = "shapes",
     workers: Annotated[int, typer.Option(min=1, max=64)] = 1,
-    port: Annotated[int, typer.Option(help="The gateway's; the next six are used too.")] = FIRST_PORT,
+    port: Annotated[
+        int, typer.Option(min=1, max=65_529, help="The gateway's; the next six are used too.")
+    ] = FIRST_PORT,
 ) -> None:
     """Start a Redis, the services, workers and the gateway on this machine; stop them with Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)

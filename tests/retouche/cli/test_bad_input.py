@@ -1,0 +1,100 @@
+"""What people get wrong is told in one sentence, with what to do, whatever the terminal makes of brackets."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from retouche.cli.main import app
+from tests.gateway.server import NOTHING_LISTENS
+
+NO_JOB = "job-" + "0" * 16
+
+
+def retouche(url: str, *arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, list(arguments), env={"RETOUCHE_URL": url, "COLUMNS": "200"}, input=stdin)
+
+
+def refused(result: Result) -> str:
+    """What was said; nothing of it on stdout, and no traceback."""
+    assert result.exit_code in (1, 2), result.output
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
+    assert result.stdout == ""
+    return result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("curate",), "give prompts, or --prompts FILE, or - for stdin"),
+        (("curate", "x", "--prompts", "prompts.txt"), "both were given"),
+        (("curate", ""), "prompts.0"),
+        (("curate", "x", "--reward", "clip=lots"), "rewards.0.margin"),
+        (("curate", "x", "--reward", "a b"), "rewards.0.name"),
+        (("curate", "x", "--images-per-prompt", "many"), "--images-per-prompt"),
+        (("pairs", "export", NO_JOB, "--output", "no/such/folder/pairs.parquet"), "make it first"),
+        (("pairs", "sheet", NO_JOB, "--output", "no/such/folder/sheet.png"), "make it first"),
+        (("pairs", "list", NO_JOB, "--limit", "0"), "--limit"),
+        (("jobs", "show", "seven"), "job_id"),
+        (("jobs", "cancel", NO_JOB), f"there is no job {NO_JOB}"),
+        (("jobs", "retry", NO_JOB), f"there is no job {NO_JOB}"),
+        (("up", "--port", "70000"), "65529"),
+        (("jobs", "shwo"), "No such command"),
+    ],
+)
+def test_a_mistake_is_said(gateway_url: str, arguments: tuple[str, ...], says: str) -> None:
+    assert says in refused(retouche(gateway_url, *arguments))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n \n", b"\xff\xfe\x00", b"x" * 3_000],
+    ids=["empty", "blank", "binary", "endless line"],
+)
+def test_a_prompt_file_that_is_none(gateway_url: str, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_bytes(content)
+    assert "bad-prompts" in refused(retouche(gateway_url, "curate", "--prompts", str(file), "--no-wait"))
+
+
+def test_nothing_on_stdin(gateway_url: str) -> None:
+    assert "bad-prompts" in refused(retouche(gateway_url, "curate", "-", stdin=""))
+
+
+def test_brackets_are_no_markup(gateway_url: str) -> None:
+    assert "[/red]" in refused(retouche(gateway_url, "curate", "--prompts", "[/red].txt"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("curate", "x"),
+        ("jobs", "list", "--json"),
+        ("jobs", "follow", NO_JOB),
+        ("pairs", "list", NO_JOB),
+        ("recover",),
+    ],
+    ids=" ".join,
+)
+def test_a_gateway_that_is_down_is_named(arguments: tuple[str, ...]) -> None:
+    said = refused(retouche(NOTHING_LISTENS, *arguments))
+    assert f"nothing answers at {NOTHING_LISTENS}" in said
+    assert "\n" not in said.strip()
+
+
+def test_a_script_sees_the_code_and_an_empty_stdout(tmp_path: Path) -> None:
+    """The command itself, as a shell runs it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "retouche.cli.main", "jobs", "list", "--json"],
+        env={**os.environ, "RETOUCHE_URL": NOTHING_LISTENS, "PYTHONPATH": str(Path(__file__).parents[3])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("service-unreachable: ")
+    assert "Traceback" not in done.stderr
