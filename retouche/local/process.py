@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,20 +51,32 @@ class Process:
             self._child.terminate()
 
     def wait_or_kill(self) -> None:
-        """Wait for the end; kill the whole process group when it takes too long."""
+        """Wait for the end, or kill it when that takes too long; what it has started ends with it."""
         if self._child is None:
             return
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._child.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._child.pid, signal.SIGKILL)
-            self._child.wait()
+        for member in _session(self._child.pid):
+            with suppress(ProcessLookupError):
+                os.kill(member, signal.SIGKILL)
+        self._child.wait()
 
     def last_lines(self) -> str:
         """The end of the log, for a person to read."""
         if not self.log.exists():
             return ""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+
+
+def _session(leader: int) -> list[int]:
+    """Everything that `leader` has started: RQ's work-horses are in process groups of their own."""
+    members = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(ProcessLookupError):
+                if os.getsid(int(entry.name)) == leader:
+                    members.append(int(entry.name))
+    return members
 
 
 def _die_with_parent() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx2
 
+from retouche.client.problems import error_of
 from retouche.contract.stages import STAGES
 from retouche.errors import Conflict, Unavailable
 from retouche.local import redis_binary
@@ -20,6 +21,7 @@ HOST = "127.0.0.1"
 FIRST_PORT = 8700  # the gateway's; the services follow in the order of STAGES, then Redis
 _READY_SECONDS = 180.0
 _MOST_RESTARTS = 5
+_NEVER_READY = "could not be loaded"  # in what /readyz says then; loading is not tried again
 
 Told = Callable[[str, str], None]  # process, what happened to it
 
@@ -148,6 +150,7 @@ def _services(ports: Sequence[int]) -> list[tuple[str, int]]:
 def _wait_until_ready(system: System, ports: Sequence[int], told: Told) -> None:
     """Until every service and the gateway answer /readyz."""
     waiting = {"gateway": ports[0], **dict(_services(ports))}
+    why: dict[str, str] = {}
     deadline = time.monotonic() + _READY_SECONDS
     with httpx2.Client(timeout=5.0, trust_env=False) as client:
         while waiting:
@@ -155,19 +158,25 @@ def _wait_until_ready(system: System, ports: Sequence[int], told: Told) -> None:
                 if not process.running:
                     raise _died(process)
             for name, port in list(waiting.items()):
-                if _ready(client, port):
+                why[name] = _not_ready(client, port)
+                if _NEVER_READY in why[name]:
+                    raise Unavailable(f"{name} cannot start: {why[name]}")
+                if not why[name]:
                     told(name, "ready")
                     del waiting[name]
             if time.monotonic() > deadline:
-                raise Unavailable(f"not ready after {_READY_SECONDS:.0f} s: {', '.join(waiting)}")
+                reasons = "; ".join(f"{name}: {why[name]}" for name in waiting)
+                raise Unavailable(f"not ready after {_READY_SECONDS:.0f} s: {reasons}")
             time.sleep(0.2)
 
 
-def _ready(client: httpx2.Client, port: int) -> bool:
+def _not_ready(client: httpx2.Client, port: int) -> str:
+    """Why the process at `port` is not ready; empty if it is."""
     try:
-        return client.get(f"http://{HOST}:{port}/readyz").is_success
+        answer = client.get(f"http://{HOST}:{port}/readyz")
     except httpx2.TransportError:
-        return False
+        return "does not answer"
+    return "" if answer.is_success else error_of(answer).detail
 
 
 def _refuse_taken(ports: Sequence[int]) -> None:
@@ -183,14 +192,18 @@ def _refuse_taken(ports: Sequence[int]) -> None:
 
 
 def _stop(processes: Sequence[Process]) -> None:
-    """Workers and gateway before the services they call, Redis last."""
-    for process in reversed(processes):
-        if process.name != "redis":
+    """Workers and trainer, then gateway and services, then Redis: nobody misses what is still needed."""
+    for group in _stopping_order(processes):
+        for process in group:
             process.ask_to_stop()
-    for process in reversed(processes):
-        if process.name == "redis":
-            process.ask_to_stop()
-        process.wait_or_kill()
+        for process in group:
+            process.wait_or_kill()
+
+
+def _stopping_order(processes: Sequence[Process]) -> list[list[Process]]:
+    serving = [process for process in processes if process.name in (*STAGES, "gateway")]
+    redis = [process for process in processes if process.name == "redis"]
+    return [[process for process in processes if process not in serving + redis], serving, redis]
 
 
 def _died(process: Process) -> Unavailable:

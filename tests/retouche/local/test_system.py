@@ -1,0 +1,119 @@
+"""`retouche up`: what it says when it cannot start, and that it leaves nothing behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from retouche.client import Retouche
+from retouche.contract.jobs import CurationSpec
+from retouche.errors import Conflict, Unavailable
+from retouche.local.system import HOST, default_ports, free_ports, running
+from shapes.prompts import held_out_prompts
+
+ROOT = Path(__file__).parents[3]
+
+
+def processes_of(folder: Path) -> dict[int, str]:
+    """Every process that was told of `folder` by its arguments or environment, zombies aside."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            told = command + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if int(process.name) != os.getpid() and os.fsencode(folder) in told:
+            found[int(process.name)] = command.replace(b"\0", b" ").decode()
+    return found
+
+
+def adjacent_free_ports() -> int:
+    """The first of as many free ports in a row as `up` takes."""
+    for first in range(20_000, 60_000, 16):
+        try:
+            for port in range(first, first + len(default_ports())):
+                with socket.socket() as probe:
+                    probe.bind((HOST, port))
+        except OSError:
+            continue
+        return first
+    raise RuntimeError("no free ports")
+
+
+@contextmanager
+def up(data: Path, port: int) -> Iterator["subprocess.Popen[str]"]:
+    """`retouche up` as a process of its own, killed at the end if it is still there."""
+    command = [sys.executable, "-m", "retouche.cli.main", "up", "--data", str(data), "--port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that something listens at."""
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_taken_port_is_said_with_the_way_out(tmp_path: Path, taken: int) -> None:
+    with up(tmp_path, taken) as process:
+        assert process.wait(timeout=60) == 1
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert f"port {taken} is taken" in said
+    assert "choose another --port" in said
+    assert "Traceback" not in said
+
+
+def test_any_port_of_the_system_is_looked_at(tmp_path: Path, taken: int) -> None:
+    with pytest.raises(Conflict, match=str(taken)), running(tmp_path, ports=[*free_ports()[:-1], taken]):
+        pass
+    assert not processes_of(tmp_path)
+
+
+def test_a_process_that_dies_at_once_is_shown_with_the_end_of_its_log(tmp_path: Path) -> None:
+    damaged = tmp_path / "redis" / "appendonlydir" / "appendonly.aof.manifest"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("this is no manifest\n")
+    with pytest.raises(Unavailable, match="redis died") as caught, running(tmp_path):
+        pass
+    assert str(tmp_path / "logs" / "redis.log") in caught.value.detail
+    assert "manifest" in caught.value.detail
+    assert not processes_of(tmp_path)
+
+
+def test_models_that_cannot_be_loaded_are_not_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="there is no profile 'nowhere'"), running(tmp_path, "nowhere"):
+        pass
+    assert not processes_of(tmp_path)
+
+
+def test_sigterm_in_the_middle_of_a_job_leaves_no_process(tmp_path: Path) -> None:
+    port = adjacent_free_ports()
+    with up(tmp_path, port) as process:
+        assert process.stderr is not None
+        assert any(line.startswith("ready ") for line in process.stderr), "it ended before it was ready"
+        with Retouche(f"http://{HOST}:{port}") as client:
+            spec = CurationSpec(prompts=tuple(held_out_prompts()[:60]), images_per_prompt=8)
+            job = client.submit(spec).id
+            while not client.job(job).report.stages:
+                assert process.poll() is None
+                time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) == 0
+        assert "goes on with the next" in process.stderr.read()
+    assert processes_of(tmp_path) == {}
