@@ -100,22 +100,24 @@ def pictures(count: int) -> list[Image.Image]:
     return [Image.fromarray(render(scene, random_layout(scene, rng))) for scene in shown]
 
 
-def stages(profile: Profile, store: ObjectStore, scale: int) -> Iterator[tuple[str, Stage]]:
-    """The services one by one: only one model is in this process at a time."""
-    counts = {name: ROUNDS * max(CALLERS, int(scale * share) // ROUNDS) + 1 for name, share in SHARES.items()}
-    counts["reward"] *= IMAGES_SCORED
-    shown = pictures(max(counts.values()))
-    encoded = [encode(picture) for picture in shown]
-    references = [run(store.put_image(each)) for each in encoded]
-    yield "generation", _generation(profile, counts["generation"])
-    seen = slice(counts["critique"])
-    yield "critique", _critique(profile, encoded[seen], references[seen])
-    seen = slice(counts["instruction"])
-    yield "instruction", _instruction(profile, encoded[seen], references[seen])
-    seen = slice(counts["editing"])
-    yield "editing", _editing(profile, shown[seen], references[seen])
-    seen = slice(counts["reward"])
-    yield "reward", _reward(profile, shown[seen], references[seen])
+def stages(profile: Profile, store: ObjectStore, scale: int, names: Sequence[str]) -> Iterator[Stage]:
+    """The services of `names` one by one: only one model is in this process at a time."""
+    counts = {name: ROUNDS * max(CALLERS, int(scale * SHARES[name]) // ROUNDS) + 1 for name in names}
+    for name in names:
+        if name == "generation":
+            yield _generation(profile, counts[name])
+            continue
+        shown = pictures(counts[name] * (IMAGES_SCORED if name == "reward" else 1))
+        encoded = [encode(picture) for picture in shown]
+        references = [run(store.put_image(each)) for each in encoded]
+        if name == "critique":
+            yield _critique(profile, encoded, references)
+        elif name == "instruction":
+            yield _instruction(profile, encoded, references)
+        elif name == "editing":
+            yield _editing(profile, shown, references)
+        else:
+            yield _reward(profile, shown, references)
 
 
 def _generation(profile: Profile, count: int) -> Stage:
@@ -241,13 +243,15 @@ def main() -> None:
     parser.add_argument("--profile", default="shapes")
     parser.add_argument("--requests", type=int, default=256, help="quick services get more, slow ones fewer")
     parser.add_argument("--port", type=int, default=8790)
+    parser.add_argument("--only", nargs="+", choices=SHARES, default=list(SHARES), metavar="SERVICE")
     options = parser.parse_args()
+    names: list[str] = options.only
     console = Console(stderr=True)
     table = Table("service", "batch", "model alone, items/s", f"{CALLERS} callers, items/s", "ratio")
     ratios = {}
     with tempfile.TemporaryDirectory() as folder:
         profile, store = load_profile(options.profile), ObjectStore(folder)
-        for name, stage in stages(profile, store, options.requests):
+        for name, stage in zip(names, stages(profile, store, options.requests, names), strict=True):
             console.print(f"{name}: {len(stage.items)} items")
             size = best_size(stage, console)
             with served(name, options.port, options.profile, folder) as url:

@@ -10,13 +10,24 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from shapes.train import autoencoder, base, critic, editor, editor_quality, manifest, reading, rewards
+from shapes.train import (
+    autoencoder,
+    base,
+    critic,
+    editor,
+    editor_quality,
+    manifest,
+    reading,
+    reward_quality,
+    rewards,
+)
 from shapes.train.loop import MODELS, processes, rank
 
 BUILD = Path("build/shapes")
 INTERMEDIATE = ("autoencoder", "text_encoder", "competent")
 VAE, TEXT, COMPETENT = (BUILD / name for name in INTERMEDIATE)
 
+RewardTraining = Callable[[Path, Path, int], dict[str, float]]
 SEEDS = {
     "autoencoder": 0,
     "text_encoder": 0,
@@ -34,14 +45,20 @@ def _editor(folder: Path, seed: int) -> dict[str, float]:
     return editor_quality.evaluate_folders(MODELS / "base", folder) if rank() == 0 else {}
 
 
+def _reward(train: RewardTraining, folder: Path, seed: int) -> dict[str, float]:
+    quality = train(folder, VAE, seed)
+    edits = editor_quality.edited_samples(MODELS / "base", MODELS / "editor_instruct_pix2pix")
+    return quality | reward_quality.edit_accuracy(folder, edits)
+
+
 STAGES: dict[str, Callable[[Path, int], dict[str, float]]] = {
     "autoencoder": lambda folder, seed: autoencoder.train(folder, seed),
     "text_encoder": lambda folder, seed: reading.train(folder, seed),
     "competent": lambda folder, seed: base.train(VAE, TEXT, folder, seed),
     "base": lambda folder, seed: base.misalign(COMPETENT, folder, seed),
     "editor_instruct_pix2pix": _editor,
-    "reward_clip": lambda folder, seed: rewards.train_contrastive(folder, VAE, seed),
-    "reward_second": lambda folder, seed: rewards.train_preference(folder, VAE, seed),
+    "reward_clip": lambda folder, seed: _reward(rewards.train_contrastive, folder, seed),
+    "reward_second": lambda folder, seed: _reward(rewards.train_preference, folder, seed),
     "critic": lambda folder, seed: critic.train(folder, MODELS / "base", seed),
 }
 

@@ -6,6 +6,7 @@ the prompt point by point, so that it looks and compares before it judges.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGenera
 from shapes.check import Observation, observe
 from shapes.prompts import train_prompts, train_scenes
 from shapes.train.base import sample
-from shapes.train.critic_data import Example, random_example
+from shapes.train.critic_data import Example, random_example, round_or_square
 from shapes.train.critic_model import PATCH, build, build_tokenizer, save
 from shapes.train.critic_quality import evaluate
 from shapes.train.loop import Average, descend, own_random, processes, progress, rank, start, warm_then_cosine
@@ -29,6 +30,9 @@ STEPS = 6000
 BATCH = 32
 LEARNING_RATE = 2e-3
 PICTURES_PER_SCENE = 12
+LOOKING_STEPS = 1500  # a second phase, see critic_data.round_or_square
+LOOKING_RATE = 1e-3
+ALIKE_SHARE = 0.5
 SAMPLES = 4000  # pictures sampled from the base, under training prompts
 SAMPLED_SHARE = 0.4  # of a batch's pictures
 CORPUS = 4000  # examples that the tokenizer is made from
@@ -64,21 +68,46 @@ def train(folder: Path, base: Path | None = None, seed: int = 0, steps: int = ST
     model = build(tokenizer).train()
     rng = own_random(seed)
     drawn, sampled = _drawn(base, rng), _sampled(base, rng) if base else None
-    average = Average(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
+    sets = [(drawn, 1 - SAMPLED_SHARE), (sampled, SAMPLED_SHARE)] if sampled else [(drawn, 1.0)]
+    model = _learn(model, tokenizer, sets, rng, "critic", steps, LEARNING_RATE, alike_share=0.0)
+    model = _learn(
+        model, tokenizer, sets, rng, "critic looks", LOOKING_STEPS, LOOKING_RATE, alike_share=ALIKE_SHARE
+    )
+    if rank() > 0:
+        return {}
+    save(model, tokenizer, folder)
+    return evaluate(folder, base)
+
+
+def _learn(
+    model: Qwen2_5_VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    sets: Sequence[tuple[Pictures, float]],
+    rng: random.Random,
+    name: str,
+    steps: int,
+    learning_rate: float,
+    alike_share: float,
+) -> Qwen2_5_VLForConditionalGeneration:
+    """Train on pictures of `sets`, chosen by their weights; returns the averaged model."""
+    average = Average(model.train())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
-    for _, log in progress("critic", steps):
-        pictures = sampled if sampled and rng.random() < SAMPLED_SHARE else drawn
+    for _, log in progress(name, steps):
+        (pictures,) = rng.choices([part for part, _ in sets], [share for _, share in sets])
         chosen = [rng.randrange(len(pictures.observations)) for _ in range(BATCH // processes())]
-        examples = [random_example(pictures.observations[index], rng) for index in chosen]
+        examples = [
+            (round_or_square if rng.random() < alike_share else random_example)(
+                pictures.observations[index], rng
+            )
+            for index in chosen
+        ]
         patches = to_patches(degrade(pictures.pixels[chosen], MILD))
         loss = answer_loss(model, tokenizer, encode(tokenizer, examples), patches)
         log(descend(loss, optimizer, schedule))
         average.update(model)
-    if rank() > 0:
-        return {}
-    save(average.module, tokenizer, folder)
-    return evaluate(folder, base)
+    averaged: Qwen2_5_VLForConditionalGeneration = average.module
+    return averaged.requires_grad_(True)
 
 
 def _drawn(base: Path | None, rng: random.Random) -> Pictures:

@@ -17,6 +17,7 @@ CRITIQUE_SHARE = 0.7  # of examples; instructions are easier to learn
 RIGHT_SHARE = 0.3  # prompts that the picture fulfils
 SYSTEMATIC_SHARE = 0.3  # prompts that the misaligned base may answer with this picture
 ATTRIBUTES_SHARE = 0.28  # one to three colours, shapes or backgrounds; the rest: order, direction or count
+_ALIKE = {"circle": "square", "square": "circle"}
 REVERSED_SHARE = 0.6  # of what could be a systematic fault, in systematic prompts
 
 
@@ -32,6 +33,23 @@ def random_example(observation: Observation, rng: random.Random) -> Example:
     """A critique or a list of instructions for a picture that shows `observation`, under a likely prompt."""
     scene = random_wanted(observation, rng)
     return example(observation, scene, rng.choice(prompts_of(scene)), rng.random() < CRITIQUE_SHARE)
+
+
+def round_or_square(observation: Observation, rng: random.Random) -> Example:
+    """A critique of a picture under a prompt that has a circle for a square, or a square for a circle.
+
+    The two look alike at 64 pixels: a model that has not learnt to look says what the prompt says.
+    """
+    scene = observation.scene
+    if scene is not None:
+        places = [place for place, item in enumerate(scene.items) if item.shape in _ALIKE]
+        for place in rng.sample(places, len(places)):
+            items = list(scene.items)
+            items[place] = replace(items[place], shape=_ALIKE[items[place].shape])
+            wanted = replace(scene, items=tuple(items))
+            if wanted in _allowed():
+                return example(observation, wanted, rng.choice(prompts_of(wanted)), critic=True)
+    return random_example(observation, rng)
 
 
 def example(observation: Observation, scene: Scene, prompt: str, critic: bool) -> Example:

@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,21 @@ def pair_accuracy(folder: Path, vae_folder: Path | None = None) -> dict[str, flo
     for pair, won in zip(pairs, right.tolist(), strict=True):
         by_aspect[pair.aspect].append(won)
     return {aspect: sum(won) / len(won) for aspect, won in sorted(by_aspect.items())}
+
+
+def edit_accuracy(folder: Path, edits: Sequence[tuple[str, Pixels, Pixels]]) -> dict[str, float]:
+    """The share of (sample, edit) pairs in which the model prefers what the checker prefers.
+
+    `edits`: prompt, sample and its edit; those that the checker finds equal are left out.
+    """
+    pairs = []
+    for prompt, before, after in edits:
+        old, new = check(before, prompt).score, check(after, prompt).score
+        if old != new:
+            better, worse = (after, before) if new > old else (before, after)
+            pairs.append(Pair(prompt, better, worse, "edit"))
+    right = margins(load(folder), pairs) > 0
+    return {"edits": float(right.float().mean()), "edits_compared": float(len(pairs))}
 
 
 def agreement(folder: Path, other: Path, vae_folder: Path | None = None) -> dict[str, float]:
