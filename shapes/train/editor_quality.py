@@ -56,20 +56,24 @@ def evaluate(
     return quality
 
 
-def edited_samples(base: Path, editor: Path) -> list[tuple[str, Pixels, Pixels]]:
-    """Held-out prompts with a faulty sample of the base and what the editor makes of it."""
+def edited_samples(base: Path, editor: Path, prompts: int = 200) -> list[tuple[str, Pixels, Pixels]]:
+    """Of the first held-out prompts those with a faulty sample, each with the sample and its edit."""
     drawing = StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32)
     editing = StableDiffusionInstructPix2PixPipeline.from_pretrained(editor, dtype=torch.float32)
     for pipeline in (drawing, editing):
         pipeline.set_progress_bar_config(disable=True)
-    prompts = held_out_prompts()[:200]
-    pictures = sample(drawing, prompts, seed=7000)
-    reports = [check(picture, prompt) for picture, prompt in zip(pictures, prompts, strict=True)]
-    places = [place for place, report in enumerate(reports) if report.faults]
-    texts = [instructions_for(reports[place], parse(prompts[place]))[0].text for place in places]
-    cases = [EditCase(pictures[place], text) for place, text in zip(places, texts, strict=True)]
+    asked = held_out_prompts()[:prompts]
+    faulty = [
+        (prompt, picture, report)
+        for prompt, picture in zip(asked, sample(drawing, asked, seed=7000), strict=True)
+        if (report := check(picture, prompt)).faults
+    ]
+    cases = [
+        EditCase(picture, instructions_for(report, parse(prompt))[0].text)
+        for prompt, picture, report in faulty
+    ]
     edited = edit(editing, cases, seed=8000)
-    return [(prompts[place], pictures[place], after) for place, after in zip(places, edited, strict=True)]
+    return [(prompt, picture, after) for (prompt, picture, _), after in zip(faulty, edited, strict=True)]
 
 
 def _reports(pictures: list[Pixels], prompts: list[str]) -> list[Report]:
