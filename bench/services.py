@@ -16,10 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 from PIL import Image
@@ -27,7 +28,6 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from retouche.client.problems import raise_for_problem
 from retouche.contract.stages import (
     Critique,
     CritiqueRequest,
@@ -58,11 +58,12 @@ from shapes.scene import random_layout
 CALLERS = 32
 SIZES = (4, 8, 16, 32)
 ROUNDS = 2
+_MODEL_FAILURE = ModelFailure.code.encode()  # an answer out of its schema takes the model as long
 SHARES = {  # of --requests
-    "generation": 0.5,
+    "generation": 0.25,
     "critique": 1.0,
     "instruction": 1.0,
-    "editing": 0.5,
+    "editing": 0.25,
     "reward": 1.0,
 }
 IMAGES_SCORED = 4  # in one request, as the pipeline asks: an image and its edits
@@ -164,17 +165,16 @@ def _reward(profile: Profile, shown: Sequence[Image.Image], references: Sequence
 
 def best_size(stage: Stage, console: Console) -> int:
     """The batch size at which the model alone is quickest, by one or more calls of each."""
+    stage.model(stage.items[: min(SIZES)])  # warm
     sample = replace(stage, items=stage.items[: max(SIZES)])
-    rates = {size: len(sample.items) / static_seconds(sample, size, warm=True) for size in SIZES}
+    rates = {size: len(sample.items) / static_seconds(sample, size) for size in SIZES}
     shown = ", ".join(f"{rate:.1f}/s in batches of {size}" for size, rate in rates.items())
     console.print(f"  alone, at a glance: {shown}", style="dim")
     return max(SIZES, key=rates.__getitem__)
 
 
-def static_seconds(stage: Stage, size: int, warm: bool = False) -> float:
+def static_seconds(stage: Stage, size: int) -> float:
     """What the model alone takes for every item, in batches of `size`."""
-    if warm:
-        stage.model(stage.items[:size])
     began = time.perf_counter()
     for begin in range(0, len(stage.items), size):
         stage.model(stage.items[begin : begin + size])
@@ -212,21 +212,25 @@ def _until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
 
 async def served_seconds(url: str, stage: Stage) -> float:
     """What the service takes for every request of CALLERS callers, each asking again as soon as answered."""
-    waiting = iter(stage.requests)
-    async with httpx2.AsyncClient(base_url=url, timeout=600, trust_env=False) as client:
+    bodies = iter([request.model_dump_json(exclude_defaults=True).encode() for request in stage.requests])
+    began = time.perf_counter()
+    await asyncio.gather(*(_call(url, stage.path, bodies) for _ in range(CALLERS)))
+    return time.perf_counter() - began
 
-        async def call() -> None:
-            for request in waiting:
-                body = request.model_dump_json(exclude_defaults=True).encode()
-                answer = await client.post(
-                    stage.path, content=body, headers={"content-type": "application/json"}
-                )
-                with suppress(ModelFailure):  # an answer out of its schema took the model as long
-                    raise_for_problem(answer)
 
-        began = time.perf_counter()
-        await asyncio.gather(*(call() for _ in range(CALLERS)))
-        return time.perf_counter() - began
+async def _call(url: str, path: str, bodies: Iterator[bytes]) -> None:
+    """One caller on one connection, by hand: 32 callers of an HTTP library cost as much as a small model."""
+    address = urlsplit(url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    for body in bodies:
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+        content = await reader.readexactly(int(answer.partition(b"content-length:")[2].split()[0]))
+        if b" 200 " not in answer.splitlines()[0] and _MODEL_FAILURE not in content:
+            raise RuntimeError(f"{path} answered {content.decode()}")
+    writer.close()
+    await writer.wait_closed()
 
 
 def measure(stage: Stage, url: str, size: int) -> tuple[float, float]:
