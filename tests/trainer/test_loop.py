@@ -102,12 +102,13 @@ _TRAIN = """
 import sys
 from pathlib import Path
 from retouche.contract.runs import RunSpec
-from tests.trainer.tiny import NoisePairs, policy
+from tests.trainer.tiny import NoisePairs
 from trainer.loop import train
+from trainer.policy import load
 
 folder = Path(sys.argv[1])
 spec = RunSpec.model_validate_json((folder / "spec.json").read_text())
-train(spec, policy(folder / "base", spec.tuning), NoisePairs(), folder)
+train(spec, load(str(folder / "base"), spec.tuning, seed=0), NoisePairs(), folder)
 """
 
 
@@ -115,7 +116,7 @@ def test_a_killed_process_started_again_ends_with_the_same_bytes(tmp_path: Path)
     whole = spec(DiffusionDpo(beta=100.0), steps=60, checkpoint_every_steps=4)
     run(tmp_path / "undisturbed", whole)
     folder = tmp_path / "killed"
-    folder.mkdir()
+    save_base(folder / "base")
     (folder / "spec.json").write_text(whole.model_dump_json())
     command = [sys.executable, "-c", _TRAIN, str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
@@ -149,3 +150,20 @@ def test_a_base_that_cannot_be_trained_is_refused_before_its_weights_are_read(tm
         check_base(str(tmp_path))
     with pytest.raises(BadRequest, match="'sample'"):
         check_base(str(save_base(tmp_path / "base", prediction_type="sample")))
+
+
+@pytest.mark.parametrize("objective", [DiffusionDpo(beta=100.0), DiffusionRpo(beta=100.0, temperature=0.5)])
+def test_two_processes_take_the_step_of_one(tmp_path: Path, objective: Objective) -> None:
+    """Half the batch on each of two processes, as `accelerate launch` starts them."""
+    run(tmp_path / "one", spec(objective, steps=3))
+    folder = tmp_path / "two"
+    save_base(folder / "base")
+    (folder / "spec.json").write_text(spec(objective, steps=3, batch_size=2).model_dump_json())
+    (folder / "train.py").write_text(_TRAIN)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*launch, str(folder / "train.py"), str(folder)], check=True, cwd=root, env=environment)
+    one, two = weights(tmp_path / "one"), weights(folder)
+    for name, weight in one.items():
+        assert torch.allclose(weight, two[name], atol=2e-5), name
