@@ -119,14 +119,17 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
                 await self._answer(batch)
 
     async def _gather(self) -> None:
-        """Give the callers of the call before, answered together, a moment to come back together."""
-        try:
-            async with asyncio.timeout(self._gather_seconds):
-                while len(self._waiting) < self._expected and not self._stopping:
-                    self._arrived.clear()
+        """Give the callers of the call before, answered together, the time to come back together.
+
+        Their requests arrive one after another: it is over when none has come for `gather_seconds`.
+        """
+        while len(self._waiting) < self._expected and not self._stopping:
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout(self._gather_seconds):
                     await self._arrived.wait()
-        except TimeoutError:
-            return
+            except TimeoutError:
+                return
 
     def _take(self) -> list[_Item[RequestT, ResponseT]]:
         """The item that has waited longest, and up to `max_batch` - 1 others that can go with it."""
