@@ -54,9 +54,16 @@ class EditingProfile(ModelChoice):
 
 
 class RewardChoice(ModelChoice):
-    """`margin`: what counts as a difference between two raw scores where a job does not say."""
+    """One reward model: what its files are read as, and what its weights come without.
 
-    kind: Literal["clip"]
+    `clip` is any CLIPModel that scores as PickScore does. `base`: the folder or Hub id the weights were
+    trained from, for the tokenizer, image processor or backbone that `model` does not hold.
+    `margin`: what counts as a difference between two raw scores where a job does not say.
+    """
+
+    kind: Literal["clip", "pickscore", "imagereward", "hpsv2", "aesthetic", "clipscore"]
+    base: str | None = None
+    base_revision: str | None = None
     margin: Annotated[float, Field(ge=0)] = 0.0
 
 

@@ -8,7 +8,6 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from retouche.contract.services import Readiness
 from retouche.contract.stages import RewardRequest, RewardResponse
 from retouche.errors import FieldProblem, InvalidPayload
-from retouche.identity import identify
 from retouche.store import ObjectStore
 from services.reward import model
 from services.reward.reward_model import Judged
@@ -18,7 +17,7 @@ from serving.app import create_app as create
 from serving.batching import MicroBatcher
 from serving.images import load_image, referenced
 from serving.memo import answered
-from serving.profile import load_profile, located
+from serving.profile import load_profile
 
 router = APIRouter(tags=["reward"])
 
@@ -44,10 +43,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     }
     for batcher in app.state.batchers.values():
         await batcher.start()
-    identities = {
-        name: await asyncio.to_thread(identify, located(choice.model), choice.revision)
-        for name, choice in rewards.items()
-    }
+    identities = {name: await asyncio.to_thread(model.identity, choice) for name, choice in rewards.items()}
     margins = {name: choice.margin for name, choice in rewards.items()}
 
     async def stop() -> None:
@@ -66,12 +62,12 @@ async def reward(payload: RewardRequest, request: Request, response: Response) -
     """Scores of images under a prompt; all of the service's reward models where none is named."""
     readiness, state = require_ready(request), request.app.state
     names = _known(payload.rewards or sorted(state.batchers), state.batchers)
-    images = [await referenced(state.store, image) for image in payload.images]
+    images = list(await asyncio.gather(*(referenced(state.store, image) for image in payload.images)))
     complete = payload.model_copy(update={"images": images, "rewards": names})
     models = {name: readiness.models[name] for name in names}
 
     async def make() -> RewardResponse:
-        loaded = [await load_image(state.store, image) for image in images]
+        loaded = await asyncio.gather(*(load_image(state.store, image) for image in images))
         judged = [Judged(payload.prompt, image) for image in loaded]
         scores = [await asyncio.gather(*(state.batchers[name](item) for item in judged)) for name in names]
         rows = [dict(zip(names, row, strict=True)) for row in zip(*scores, strict=True)]

@@ -1,46 +1,120 @@
-"""A CLIP model as a reward: the cosine between an image and its prompt."""
+"""CLIP models as rewards have them: weights, tokenizer and image processor; prompts and pictures embedded.
 
-from collections.abc import Sequence
+Shapes: B batch, C channels, H and W pixels, D the width both are projected to.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+from PIL import Image
+from safetensors import SafetensorError
+from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from retouche.contract.stages import Score
 from services.diffusion import device
-from services.reward.reward_model import Judged, RewardModel
+from services.reward.checkpoint import require_all, unreadable
+from services.reward.reward_model import Judged, RewardModel, scores
 from serving.profile import RewardChoice, located
 
+Pixels = Callable[[list[Image.Image]], torch.Tensor]  # RGB images to (B, C, H, W) as the model reads them
 
-def load(choice: RewardChoice) -> RewardModel:
-    """The reward model of a CLIPModel folder with its tokenizer and image processor."""
-    folder = located(choice.model)
-    dtype = getattr(torch, choice.dtype)
-    model = CLIPModel.from_pretrained(
-        folder, use_safetensors=True, dtype=dtype, revision=choice.revision or "main"
+
+def load_model(model: str, revision: str | None, dtype: str, **parts: Any) -> CLIPModel:
+    """A CLIPModel on the accelerator if there is one, from a folder or the Hub.
+
+    With `state_dict` and `config` in `parts`, from those; `model` then only says whose they are.
+
+    Raises:
+        ModelFailure: its weights are no safetensors, or not all there.
+    """
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    source = None if "state_dict" in parts else located(model)
+    from_pretrained: Any = CLIPModel.from_pretrained  # typed as if it never gave a report
+    clip: CLIPModel
+    try:
+        clip, report = from_pretrained(
+            source,
+            revision=revision or "main",
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are reported, with all other faults
+            **parts,
+        )
+    except (OSError, SafetensorError) as error:
+        raise unreadable(model, error) from None
+    require_all(
+        model,
+        "its CLIPModel",
+        missing=report["missing_keys"],
+        unknown=report["unexpected_keys"],
+        misshapen={name: (found, needed) for name, found, needed in report["mismatched_keys"]},
     )
-    model.eval().to(device())
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    processor = CLIPImageProcessorPil.from_pretrained(folder)
-    length = int(model.text_model.config.max_position_embeddings)
+    clip.eval().to(device())
+    return clip
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts to embeddings."""
+
+    model: CLIPModel
+    tokenizer: PreTrainedTokenizerBase
+
+    def __call__(self, batch: Sequence[Judged]) -> torch.Tensor:
+        """The prompts' embeddings, (B, D), of unit length. A prompt that several share is read once."""
+        unique = list(dict.fromkeys(judged.prompt for judged in batch))
+        tokens = self.tokenizer(
+            unique,
+            padding="max_length",
+            truncation=True,
+            max_length=self.model.text_model.config.max_position_embeddings,
+            return_tensors="pt",
+        ).to(device())
+        read = self.model.get_text_features(tokens.input_ids, tokens.attention_mask).pooler_output
+        rows = [unique.index(judged.prompt) for judged in batch]
+        return torch.nn.functional.normalize(read.float(), dim=-1)[rows]
+
+
+def load_prompts(choice: RewardChoice, model: CLIPModel) -> Prompts:
+    """A model's prompts by the tokenizer of its base, or of its own folder."""
+    folder, revision = companion(choice)
+    return Prompts(model, AutoTokenizer.from_pretrained(folder, revision=revision))
+
+
+def load_processor(choice: RewardChoice) -> Pixels:
+    """The image processor of the base, or of the model's own folder."""
+    folder, revision = companion(choice)
+    processor = CLIPImageProcessorPil.from_pretrained(folder, revision=revision)
+    return lambda images: processor(images, return_tensors="pt").pixel_values
+
+
+def cosine_reward(
+    prompts: Prompts, pixels: Pixels, published: Callable[[torch.Tensor], torch.Tensor]
+) -> RewardModel:
+    """Raw: the cosine of picture and prompt. `published` takes raw scores, (B), to the scale in print."""
 
     @torch.inference_mode()
     def score(batch: Sequence[Judged]) -> list[Score]:
-        """Raw: the cosine. Published: times the temperature, as PickScore's paper prints it."""
-        tokens = tokenizer(
-            [judged.prompt for judged in batch],
-            padding="max_length",
-            truncation=True,
-            max_length=length,
-            return_tensors="pt",
-        ).to(device())
-        pixels = processor([judged.image for judged in batch], return_tensors="pt").pixel_values
-        texts = model.get_text_features(tokens.input_ids, tokens.attention_mask).pooler_output
-        images = model.get_image_features(pixels.to(device(), dtype)).pooler_output
-        cosines = torch.nn.functional.cosine_similarity(texts.float(), images.float())
-        published = cosines * model.logit_scale.exp().float()
-        return [
-            Score(raw=raw, published=scaled)
-            for raw, scaled in zip(cosines.tolist(), published.tolist(), strict=True)
-        ]
+        pixels_BCHW = pixels([judged.image for judged in batch])
+        raw_B = (prompts(batch) * embedded(prompts.model, pixels_BCHW)).sum(-1)
+        return scores(raw_B, published(raw_B))
 
     return score
+
+
+def embedded(model: CLIPModel, pixels_BCHW: torch.Tensor) -> torch.Tensor:
+    """The pictures' embeddings, (B, D), of unit length."""
+    seen = model.get_image_features(pixels_BCHW.to(device(), model.dtype)).pooler_output
+    return torch.nn.functional.normalize(seen.float(), dim=-1)
+
+
+def companion(choice: RewardChoice) -> tuple[str, str]:
+    """Folder or Hub id, and revision, of what the weights come without."""
+    if choice.base is None:
+        return located(choice.model), choice.revision or "main"
+    return located(choice.base), choice.base_revision or "main"

@@ -1,12 +1,33 @@
 """The profile's reward models, each loaded once."""
 
-from services.reward import clip
-from services.reward.reward_model import RewardModel
-from serving.profile import RewardChoice
+from collections.abc import Callable, Mapping
 
-_KINDS = {"clip": clip.load}
+from retouche.contract.payload import ModelIdentity
+from retouche.identity import identify
+from services.reward import clipscore, pickscore
+from services.reward.reward_model import RewardModel
+from serving.profile import RewardChoice, located
+
+_KINDS: Mapping[str, Callable[[RewardChoice], RewardModel]] = {
+    "clip": pickscore.load,
+    "pickscore": pickscore.load,
+    "clipscore": clipscore.load,
+}
 
 
 def load(rewards: dict[str, RewardChoice]) -> dict[str, RewardModel]:
-    """Every reward model that the profile names."""
+    """Every reward model that the profile names.
+
+    Raises:
+        ModelFailure: the weights of one are not those of its kind; says which and why.
+    """
     return {name: _KINDS[choice.kind](choice) for name, choice in rewards.items()}
+
+
+def identity(choice: RewardChoice) -> ModelIdentity:
+    """Who scores: the weights, and the base that they come without, if any."""
+    weights = identify(located(choice.model), choice.revision)
+    if choice.base is None:
+        return weights
+    base = identify(located(choice.base), choice.base_revision)
+    return ModelIdentity(id=f"{weights.id}+{base.id}", revision=f"{weights.revision}+{base.revision}")

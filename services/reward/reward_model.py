@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from PIL import Image
 
 from retouche.contract.stages import Score
@@ -21,3 +22,9 @@ class RewardModel(Protocol):
     """As many scores as there are images, in their order."""
 
     def __call__(self, batch: Sequence[Judged]) -> list[Score]: ...
+
+
+def scores(raw_B: torch.Tensor, published_B: torch.Tensor) -> list[Score]:
+    """What a model gave for a batch."""
+    pairs = zip(raw_B.tolist(), published_B.tolist(), strict=True)
+    return [Score(raw=raw, published=published) for raw, published in pairs]

@@ -1,0 +1,97 @@
+"""Published weights: safetensors alone, and nothing is served of which a tensor is missing or unknown."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformers.utils.hub import cached_file
+
+from retouche.errors import ModelFailure
+from serving.profile import located
+
+WEIGHTS = "model.safetensors"
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+_CONVERT = "`python -m services.reward.convert FILE FOLDER`"
+_SHOWN = 3  # names of each kind of fault
+
+Weights = dict[str, torch.Tensor]
+Misshapen = Mapping[str, tuple[torch.Size, torch.Size]]  # by name: the shape found, the shape needed
+
+
+def read(model: str, revision: str | None) -> Weights:
+    """The tensors of `model.safetensors` in a folder or a Hub repository, on the CPU.
+
+    Raises:
+        ModelFailure: there is none or it cannot be read; names the pickle there is instead.
+    """
+    try:
+        return load_file(str(cached_file(located(model), WEIGHTS, revision=revision or "main")))
+    except (OSError, SafetensorError) as error:
+        raise unreadable(model, error) from None
+
+
+def unreadable(model: str, error: Exception) -> ModelFailure:
+    """Why there are no weights to read, and what to do about it."""
+    if isinstance(error, SafetensorError):
+        return ModelFailure(
+            f"{model}: {WEIGHTS} is not a safetensors file ({error}); a pickle that is renamed stays one: "
+            f"{_CONVERT} turns a published .pt or .pth into safetensors"
+        )
+    path = Path(located(model))
+    pickles = [file for file in (path, *sorted(path.glob("*"))) if file.suffix in _PICKLES]
+    if pickles:
+        return ModelFailure(
+            f"{model}: {pickles[0].name} is a pickle, which may run code when it is read; safetensors are "
+            f"expected: {_CONVERT} writes them, then name FOLDER"
+        )
+    return ModelFailure(f"{model} has no weights in safetensors that can be read: {error}")
+
+
+def require_all(
+    model: str,
+    kind: str,
+    *,
+    missing: Collection[str],
+    unknown: Collection[str],
+    misshapen: Misshapen,
+) -> None:
+    """Nothing, where the tensors of `model` are exactly those of `kind`.
+
+    Raises:
+        ModelFailure: they are not; counts each kind of fault and names the first.
+    """
+    shapes = [f"{name} is {list(found)}, not {list(needed)}" for name, (found, needed) in misshapen.items()]
+    faults = {"missing": missing, "not part of it": unknown, "of another shape": shapes}
+    told = [f"{len(names)} {fault} ({_first(names)})" for fault, names in faults.items() if names]
+    if told:
+        raise ModelFailure(f"{model} does not hold the tensors of {kind}: {'; '.join(told)}")
+
+
+def fit(network: nn.Module, weights: Weights, model: str, kind: str, unused: tuple[str, ...] = ()) -> None:
+    """Give a network on the meta device its weights; tensors whose names begin with `unused` are left out.
+
+    Raises:
+        ModelFailure: the weights are not exactly those of the network.
+    """
+    needed = network.state_dict()
+    found = {name: tensor for name, tensor in weights.items() if not name.startswith(unused)}
+    require_all(
+        model,
+        kind,
+        missing=needed.keys() - found.keys(),
+        unknown=found.keys() - needed.keys(),
+        misshapen={
+            name: (found[name].shape, needed[name].shape)
+            for name in needed.keys() & found.keys()
+            if found[name].shape != needed[name].shape
+        },
+    )
+    network.load_state_dict(found, assign=True)
+
+
+def _first(names: Collection[str]) -> str:
+    shown = ", ".join(sorted(names)[:_SHOWN])
+    return f"{shown}, ..." if len(names) > _SHOWN else shown
