@@ -113,6 +113,11 @@ def embedded(model: CLIPModel, pixels_BCHW: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(seen.float(), dim=-1)
 
 
+def side(model: CLIPModel) -> int:
+    """Width and height in pixels of the pictures that the model sees."""
+    return int(model.vision_model.config.image_size)
+
+
 def companion(choice: RewardChoice) -> tuple[str, str]:
     """Folder or Hub id, and revision, of what the weights come without."""
     if choice.base is None:

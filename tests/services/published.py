@@ -45,7 +45,7 @@ def _scaled(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if tensor.dim() == 0:
         return torch.tensor(3.0)
     if tensor.dim() == 1:
-        return 0.1 * tensor + (1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0)
+        return 0.1 * tensor + (1.0 if name.endswith("weight") else 0.0)
     return tensor * (1.5 / tensor[0].numel() ** 0.5 if "embed" not in name else 0.5)
 
 
@@ -72,6 +72,34 @@ def clip_shapes() -> Shapes:
                 f"{layer}.mlp.fc2", 4 * width, width
             )
             shapes |= norm(f"{layer}.layer_norm1", width) | norm(f"{layer}.layer_norm2", width)
+    return shapes
+
+
+def open_clip_shapes() -> Shapes:
+    """The same model as open_clip saves it: HPS_v2.1_compressed.pt."""
+    shapes: Shapes = {
+        "logit_scale": (),
+        "positional_embedding": (LENGTH, TEXT_WIDTH),
+        "text_projection": (TEXT_WIDTH, EMBEDDING),
+        "token_embedding.weight": (len(TOKENS), TEXT_WIDTH),
+        "visual.class_embedding": (VISION_WIDTH,),
+        "visual.positional_embedding": ((SIDE // PATCH) ** 2 + 1, VISION_WIDTH),
+        "visual.proj": (VISION_WIDTH, EMBEDDING),
+        "visual.conv1.weight": (VISION_WIDTH, 3, PATCH, PATCH),
+    }
+    shapes |= norm("visual.ln_pre", VISION_WIDTH) | norm("visual.ln_post", VISION_WIDTH)
+    shapes |= norm("ln_final", TEXT_WIDTH)
+    towers = (("transformer", TEXT_WIDTH, TEXT_LAYERS), ("visual.transformer", VISION_WIDTH, VISION_LAYERS))
+    for tower, width, layers in towers:
+        for layer in (f"{tower}.resblocks.{number}" for number in range(layers)):
+            shapes |= {
+                f"{layer}.attn.in_proj_weight": (3 * width, width),
+                f"{layer}.attn.in_proj_bias": (3 * width,),
+            }
+            shapes |= norm(f"{layer}.ln_1", width) | norm(f"{layer}.ln_2", width)
+            shapes |= linear(f"{layer}.attn.out_proj", width, width)
+            shapes |= linear(f"{layer}.mlp.c_fc", width, 4 * width)
+            shapes |= linear(f"{layer}.mlp.c_proj", 4 * width, width)
     return shapes
 
 

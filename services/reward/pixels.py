@@ -1,0 +1,59 @@
+"""Pictures to pixels as published models read them: torchvision's transforms, without torchvision.
+
+Shapes: B batch, C channels, H and W pixels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+_MEAN_C11 = torch.tensor(OPENAI_CLIP_MEAN).view(3, 1, 1)
+_STD_C11 = torch.tensor(OPENAI_CLIP_STD).view(3, 1, 1)
+
+
+def cropped(images: Sequence[Image.Image], side: int) -> torch.Tensor:
+    """The middle square of each RGB image, (B, C, side, side): Resize, CenterCrop, ToTensor, Normalize.
+
+    A CLIP processor of transformers rounds half an odd margin down, torchvision to the even number.
+    """
+    return torch.stack([_standardised(_tensor(_middle(image, side))) for image in images])
+
+
+def letterboxed(images: Sequence[Image.Image], side: int) -> torch.Tensor:
+    """The whole of each RGB image within black margins, (B, C, side, side), as the hpsv2 package has it.
+
+    The resampling is bicubic on the tensor, which unlike Pillow keeps what overshoots 0 and 1, and
+    antialiased, as torchvision does from 0.17 on if not told otherwise.
+    """
+    return torch.stack([_standardised(_boxed(_tensor(image), side)) for image in images])
+
+
+def _middle(image: Image.Image, side: int) -> Image.Image:
+    shortest = min(image.size)
+    width, height = (int(side * length / shortest) for length in image.size)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + side, top + side))
+
+
+def _boxed(image_CHW: torch.Tensor, side: int) -> torch.Tensor:
+    longest = max(image_CHW.shape[1:])
+    height, width = (max(1, round(length * side / longest)) for length in image_CHW.shape[1:])
+    if longest != side:
+        image_CHW = torch.nn.functional.interpolate(
+            image_CHW[None], (height, width), mode="bicubic", align_corners=False, antialias=True
+        )[0]
+    left, top = (side - width) // 2, (side - height) // 2
+    return torch.nn.functional.pad(image_CHW, (left, side - width - left, top, side - height - top))
+
+
+def _tensor(image: Image.Image) -> torch.Tensor:
+    """(C, H, W) between 0 and 1."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+
+
+def _standardised(image_CHW: torch.Tensor) -> torch.Tensor:
+    return (image_CHW - _MEAN_C11) / _STD_C11
