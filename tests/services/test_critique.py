@@ -35,7 +35,8 @@ def ask(service: httpx2.Client, prompt: str, image: str) -> httpx2.Response:
 def test_it_describes_the_picture_and_names_its_fault(service: httpx2.Client) -> None:
     answer = ask(service, "a purple circle on a white background", data_uri(BLUE_CIRCLE))
     critique = CritiqueResponse.model_validate_json(answer.content).critique
-    assert critique.description == "a blue circle on a white background"
+    assert critique.description.startswith("a blue circle on a white background. ")
+    assert "asked purple, shows blue: no" in critique.description
     assert critique.findings == (
         Finding(aspect="color", subject="the blue circle", problem="is blue, not purple"),
     )
