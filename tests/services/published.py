@@ -103,6 +103,15 @@ def open_clip_shapes() -> Shapes:
     return shapes
 
 
+def linear_head_shapes(width: int) -> Shapes:
+    """sac+logos+ava1-l14-linearMSE.pth; ImageReward.pt has the same below `mlp.`."""
+    widths = (width, 1024, 128, 64, 16, 1)
+    shapes: Shapes = {}
+    for number, width_in, width_out in zip((0, 2, 4, 6, 7), widths, widths[1:], strict=False):
+        shapes |= linear(f"layers.{number}", width_in, width_out)
+    return shapes
+
+
 def linear(name: str, width_in: int, width_out: int) -> Shapes:
     return {f"{name}.weight": (width_out, width_in), f"{name}.bias": (width_out,)}
 
@@ -117,6 +126,12 @@ def write_clip_base(folder: Path, activation: str) -> Path:
     clip_tokenizer().save_pretrained(folder)
     CLIPImageProcessorPil().save_pretrained(folder)
     return folder
+
+
+def write_clip(folder: Path, weights: Weights, activation: str = "gelu") -> str:
+    """Weights and configuration alone, as PickScore_v1 has them."""
+    clip_config(activation).save_pretrained(folder)
+    return str(write_weights(folder, weights))
 
 
 def clip_config(activation: str) -> CLIPConfig:

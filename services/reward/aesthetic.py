@@ -1,0 +1,40 @@
+"""The LAION aesthetic predictor v2, sac+logos+ava1-l14-linearMSE: how pleasing a picture is, prompt aside.
+
+christophschuhmann/improved-aesthetic-predictor holds it as a .pth, which services/reward/convert.py turns
+into safetensors; its base, openai/clip-vit-large-patch14, sees the picture.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from retouche.contract.stages import Score
+from services.diffusion import device
+from services.reward import clip
+from services.reward.checkpoint import fit, read
+from services.reward.linear_head import LinearHead
+from services.reward.pixels import cropped
+from services.reward.reward_model import Judged, RewardModel, scores
+from serving.profile import RewardChoice
+
+
+def load(choice: RewardChoice) -> RewardModel:
+    """Raw and published: the rating, mostly between 1 and 10.
+
+    Raises:
+        ModelFailure: the weights are not those of the predictor, or the base's embeddings do not fit it.
+    """
+    base, revision = clip.companion(choice)
+    model = clip.load_model(base, revision, choice.dtype)
+    with torch.device("meta"):
+        head = LinearHead(model.visual_projection.out_features)
+    fit(head, read(choice.model, choice.revision), choice.model, f"an aesthetic predictor over {base}")
+    head.eval().to(device(), torch.float32)
+
+    @torch.inference_mode()
+    def score(batch: Sequence[Judged]) -> list[Score]:
+        pixels_BCHW = cropped([judged.image for judged in batch], clip.side(model))
+        ratings_B = head(clip.embedded(model, pixels_BCHW))
+        return scores(ratings_B, ratings_B)
+
+    return score
