@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from retouche.contract.payload import ModelIdentity
 from retouche.identity import identify
-from services.reward import aesthetic, clipscore, hpsv2, pickscore
+from services.reward import aesthetic, clipscore, hpsv2, imagereward, pickscore
 from services.reward.reward_model import RewardModel
 from serving.profile import RewardChoice, located
 
@@ -14,6 +14,7 @@ _KINDS: Mapping[str, Callable[[RewardChoice], RewardModel]] = {
     "clipscore": clipscore.load,
     "hpsv2": hpsv2.load,
     "aesthetic": aesthetic.load,
+    "imagereward": imagereward.load,
 }
 
 

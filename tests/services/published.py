@@ -1,5 +1,6 @@
 """Reward checkpoints as they are published, at a reduced width: key names and shapes written out by hand."""
 
+import json
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPTokenizer
+from transformers import BertTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPTokenizer
 
 Shapes = dict[str, tuple[int, ...]]
 Weights = dict[str, torch.Tensor]
@@ -20,6 +21,8 @@ TOKENS = [letter + end for end in ("", "</w>") for letter in ascii_lowercase] + 
     "<|startoftext|>",
     "<|endoftext|>",
 ]
+BLIP_VISION_WIDTH, BLIP_TEXT_WIDTH, BERT_POSITIONS = 192, 128, 40
+BERT_TOKENS = "[PAD] [UNK] [CLS] [SEP] [MASK] a red blue circle square above".split()
 PROMPTS = ("a red circle above a blue square", "a blue square", "a blue circle above " * 40)
 
 
@@ -112,6 +115,51 @@ def linear_head_shapes(width: int) -> Shapes:
     return shapes
 
 
+def image_reward_shapes() -> Shapes:
+    """ImageReward.pt: BLIP's two transformers, projections that go unused, and the head."""
+    blip, patches = "blip.visual_encoder", (SIDE // PATCH) ** 2
+    shapes: Shapes = {
+        f"{blip}.cls_token": (1, 1, BLIP_VISION_WIDTH),
+        f"{blip}.pos_embed": (1, patches + 1, BLIP_VISION_WIDTH),
+        f"{blip}.patch_embed.proj.weight": (BLIP_VISION_WIDTH, 3, PATCH, PATCH),
+        f"{blip}.patch_embed.proj.bias": (BLIP_VISION_WIDTH,),
+    }
+    shapes |= norm(f"{blip}.norm", BLIP_VISION_WIDTH)
+    for block in (f"{blip}.blocks.{number}" for number in range(VISION_LAYERS)):
+        shapes |= norm(f"{block}.norm1", BLIP_VISION_WIDTH) | norm(f"{block}.norm2", BLIP_VISION_WIDTH)
+        shapes |= linear(f"{block}.attn.qkv", BLIP_VISION_WIDTH, 3 * BLIP_VISION_WIDTH)
+        shapes |= linear(f"{block}.attn.proj", BLIP_VISION_WIDTH, BLIP_VISION_WIDTH)
+        shapes |= linear(f"{block}.mlp.fc1", BLIP_VISION_WIDTH, 4 * BLIP_VISION_WIDTH)
+        shapes |= linear(f"{block}.mlp.fc2", 4 * BLIP_VISION_WIDTH, BLIP_VISION_WIDTH)
+    for number in range(TEXT_LAYERS):
+        shapes |= _bert_layer(f"blip.text_encoder.encoder.layer.{number}")
+    embeddings = "blip.text_encoder.embeddings"
+    shapes |= {
+        f"{embeddings}.position_ids": (1, BERT_POSITIONS),
+        f"{embeddings}.word_embeddings.weight": (len(BERT_TOKENS), BLIP_TEXT_WIDTH),
+        f"{embeddings}.position_embeddings.weight": (BERT_POSITIONS, BLIP_TEXT_WIDTH),
+    }
+    shapes |= norm(f"{embeddings}.LayerNorm", BLIP_TEXT_WIDTH)
+    shapes |= linear("blip.vision_proj", BLIP_VISION_WIDTH, 32) | linear(
+        "blip.text_proj", BLIP_TEXT_WIDTH, 32
+    )
+    return shapes | {f"mlp.{name}": shape for name, shape in linear_head_shapes(BLIP_TEXT_WIDTH).items()}
+
+
+def _bert_layer(layer: str) -> Shapes:
+    width, shapes = BLIP_TEXT_WIDTH, {}
+    for attention, context in (("attention", width), ("crossattention", BLIP_VISION_WIDTH)):
+        shapes |= linear(f"{layer}.{attention}.self.query", width, width)
+        shapes |= linear(f"{layer}.{attention}.self.key", context, width)
+        shapes |= linear(f"{layer}.{attention}.self.value", context, width)
+        shapes |= linear(f"{layer}.{attention}.output.dense", width, width)
+        shapes |= norm(f"{layer}.{attention}.output.LayerNorm", width)
+    shapes |= linear(f"{layer}.intermediate.dense", width, 4 * width)
+    return (
+        shapes | linear(f"{layer}.output.dense", 4 * width, width) | norm(f"{layer}.output.LayerNorm", width)
+    )
+
+
 def linear(name: str, width_in: int, width_out: int) -> Shapes:
     return {f"{name}.weight": (width_out, width_in), f"{name}.bias": (width_out,)}
 
@@ -126,6 +174,28 @@ def write_clip_base(folder: Path, activation: str) -> Path:
     clip_tokenizer().save_pretrained(folder)
     CLIPImageProcessorPil().save_pretrained(folder)
     return folder
+
+
+def bert_tokenizer() -> BertTokenizer:
+    """BERT's word pieces: whole words alone."""
+    return BertTokenizer(vocab={token: index for index, token in enumerate(BERT_TOKENS)})
+
+
+def write_image_reward(folder: Path, weights: Weights) -> str:
+    """Weights and, since they are not the published ones, sizes."""
+    sizes = {
+        "image_side": SIDE,
+        "patch_side": PATCH,
+        "vision_width": BLIP_VISION_WIDTH,
+        "vision_layers": VISION_LAYERS,
+        "text_width": BLIP_TEXT_WIDTH,
+        "text_layers": TEXT_LAYERS,
+        "text_positions": BERT_POSITIONS,
+        "vocabulary": len(BERT_TOKENS),
+    }
+    write_weights(folder, weights)
+    (folder / "config.json").write_text(json.dumps(sizes))
+    return str(folder)
 
 
 def write_clip(folder: Path, weights: Weights, activation: str = "gelu") -> str:

@@ -1,0 +1,61 @@
+"""ImageReward (arXiv 2304.05977): how well a picture follows its prompt and how good it is, as people rank.
+
+THUDM/ImageReward holds ImageReward.pt, which services/reward/convert.py turns into safetensors; its base,
+google-bert/bert-base-uncased, has the tokenizer. A folder may name other sizes than those of the published
+network in a config.json beside its weights.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer
+
+from retouche.contract.stages import Score
+from services.diffusion import device
+from services.reward.checkpoint import fit, read
+from services.reward.clip import companion
+from services.reward.imagereward_network import ImageRewardNetwork, Sizes
+from services.reward.pixels import cropped
+from services.reward.reward_model import Judged, RewardModel, scores
+from serving.profile import RewardChoice, located
+
+_MEAN, _SD = 0.16717362830052426, 1.0333394966054072  # of raw rewards, as published
+_LENGTH = 35  # tokens
+_UNUSED = ("blip.vision_proj.", "blip.text_proj.", "blip.text_encoder.embeddings.position_ids")
+
+
+def load(choice: RewardChoice) -> RewardModel:
+    """Raw: what the network answers. Published: standardised, mostly between -2 and 2.
+
+    Raises:
+        ModelFailure: the weights are not those of ImageReward.
+    """
+    base, revision = companion(choice)
+    tokenizer = AutoTokenizer.from_pretrained(base, revision=revision)
+    sizes = _sizes(choice.model)
+    dtype = getattr(torch, choice.dtype)
+    with torch.device("meta"):
+        network = ImageRewardNetwork(sizes)
+    fit(network, read(choice.model, choice.revision), choice.model, "ImageReward", unused=_UNUSED)
+    network.eval().to(device(), dtype).mlp.float()
+
+    @torch.inference_mode()
+    def score(batch: Sequence[Judged]) -> list[Score]:
+        tokens = tokenizer(
+            [judged.prompt for judged in batch],
+            padding="max_length",
+            truncation=True,
+            max_length=_LENGTH,
+            return_tensors="pt",
+        ).to(device())
+        pixels_BCHW = cropped([judged.image for judged in batch], sizes.image_side).to(device(), dtype)
+        raw_B = network(pixels_BCHW, tokens.input_ids, tokens.attention_mask.bool())
+        return scores(raw_B, (raw_B - _MEAN) / _SD)
+
+    return score
+
+
+def _sizes(model: str) -> Sizes:
+    file = Path(located(model)) / "config.json"
+    return Sizes.model_validate_json(file.read_text()) if file.is_file() else Sizes()
