@@ -72,9 +72,16 @@ def test_nothing_unpickles(name: str, path: Path) -> None:
     """No torch.load and no pickle: weights are safetensors, messages are JSON."""
     tree = ast.parse(path.read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    read = [node for node in calls if ast.unparse(node.func) in {"torch.load", "pickle.loads", "pickle.load"}]
     assert not imported & {"pickle", "dill", "joblib"}, name
-    assert not calls & {"torch.load", "pickle.loads", "pickle.load"}, name
+    assert not read or name in CONVERTS_PICKLES, name
+    assert all("weights_only=True" in ast.unparse(node) for node in read), name
+
+
+CONVERTS_PICKLES = (  # to safetensors, once and by hand, what is published as nothing else
+    "services/reward/convert.py",
+)
 
 
 @pytest.mark.parametrize(("name", "path"), list(zip(NAMES, FILES, strict=True)), ids=NAMES)
