@@ -147,7 +147,8 @@ def image_reward_shapes() -> Shapes:
 
 
 def _bert_layer(layer: str) -> Shapes:
-    width, shapes = BLIP_TEXT_WIDTH, {}
+    width = BLIP_TEXT_WIDTH
+    shapes: Shapes = {}
     for attention, context in (("attention", width), ("crossattention", BLIP_VISION_WIDTH)):
         shapes |= linear(f"{layer}.{attention}.self.query", width, width)
         shapes |= linear(f"{layer}.{attention}.self.key", context, width)
