@@ -24,7 +24,7 @@ def load(choice: RewardChoice) -> RewardModel:
     Raises:
         ModelFailure: the weights are not those of the predictor, or the base's embeddings do not fit it.
     """
-    base, revision = clip.companion(choice)
+    base, revision = clip.companion(choice, "config.json")
     model = clip.load_model(base, revision, choice.dtype)
     with torch.device("meta"):
         head = LinearHead(model.visual_projection.out_features)

@@ -50,6 +50,20 @@ def unreadable(model: str, error: Exception) -> ModelFailure:
     return ModelFailure(f"{model} has no weights in safetensors that can be read: {error}")
 
 
+def require_file(model: str, name: str) -> None:
+    """Nothing, unless `model` is a folder without that file: transformers would go on with defaults.
+
+    Raises:
+        ModelFailure: it is, and has none.
+    """
+    folder = Path(located(model))
+    if folder.is_dir() and not (folder / name).is_file():
+        raise ModelFailure(
+            f"{model} has no {name}; as `base` of the reward model in the profile, name the folder or Hub id "
+            "that it was trained from"
+        )
+
+
 def require_all(
     model: str,
     kind: str,

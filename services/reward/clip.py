@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from retouche.contract.stages import Score
 from services.diffusion import device
-from services.reward.checkpoint import require_all, unreadable
+from services.reward.checkpoint import require_all, require_file, unreadable
 from services.reward.reward_model import Judged, RewardModel, scores
 from serving.profile import RewardChoice, located
 
@@ -33,6 +33,8 @@ def load_model(model: str, revision: str | None, dtype: str, **parts: Any) -> CL
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     source = None if "state_dict" in parts else located(model)
+    if source is not None:
+        require_file(source, "config.json")
     from_pretrained: Any = CLIPModel.from_pretrained  # typed as if it never gave a report
     clip: CLIPModel
     try:
@@ -80,16 +82,22 @@ class Prompts:
         return torch.nn.functional.normalize(read.float(), dim=-1)[rows]
 
 
+def load_tokenizer(choice: RewardChoice) -> PreTrainedTokenizerBase:
+    """The tokenizer of the base, or of the model's own folder."""
+    base, revision = companion(choice, "tokenizer_config.json")
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base, revision=revision)
+    return tokenizer
+
+
 def load_prompts(choice: RewardChoice, model: CLIPModel) -> Prompts:
     """A model's prompts by the tokenizer of its base, or of its own folder."""
-    folder, revision = companion(choice)
-    return Prompts(model, AutoTokenizer.from_pretrained(folder, revision=revision))
+    return Prompts(model, load_tokenizer(choice))
 
 
 def load_processor(choice: RewardChoice) -> Pixels:
     """The image processor of the base, or of the model's own folder."""
-    folder, revision = companion(choice)
-    processor = CLIPImageProcessorPil.from_pretrained(folder, revision=revision)
+    base, revision = companion(choice, "preprocessor_config.json")
+    processor = CLIPImageProcessorPil.from_pretrained(base, revision=revision)
     return lambda images: processor(images, return_tensors="pt").pixel_values
 
 
@@ -118,8 +126,14 @@ def side(model: CLIPModel) -> int:
     return int(model.vision_model.config.image_size)
 
 
-def companion(choice: RewardChoice) -> tuple[str, str]:
-    """Folder or Hub id, and revision, of what the weights come without."""
-    if choice.base is None:
-        return located(choice.model), choice.revision or "main"
-    return located(choice.base), choice.base_revision or "main"
+def companion(choice: RewardChoice, file: str) -> tuple[str, str]:
+    """Folder or Hub id, and revision, of what the weights come without.
+
+    Raises:
+        ModelFailure: it is a folder, and has no such file.
+    """
+    named, revision = choice.model, choice.revision
+    if choice.base is not None:
+        named, revision = choice.base, choice.base_revision
+    require_file(named, file)
+    return located(named), revision or "main"

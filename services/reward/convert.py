@@ -29,7 +29,8 @@ def convert(source: Path, folder: Path) -> Weights:
     try:
         content = torch.load(source, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise BadRequest(f"{source} holds more than tensors and is not read: {error}") from None
+        cause = str(error).partition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
+        raise BadRequest(f"{source} holds more than tensors and is not read: {cause}") from None
     except (OSError, RuntimeError, EOFError) as error:
         raise BadRequest(f"{source} cannot be read as a PyTorch checkpoint: {error}") from None
     weights = _tensors(content)

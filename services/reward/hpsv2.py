@@ -48,7 +48,7 @@ def load(choice: RewardChoice) -> RewardModel:
     Raises:
         ModelFailure: the weights are not those of an open_clip model with the base's sizes.
     """
-    base, base_revision = clip.companion(choice)
+    base, base_revision = clip.companion(choice, "config.json")
     config = CLIPConfig.from_pretrained(base, revision=base_revision)
     weights = renamed(read(choice.model, choice.revision), config, choice.model)
     model = clip.load_model(choice.model, None, choice.dtype, config=config, state_dict=weights)

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer
 
 from retouche.contract.stages import Score
 from services.diffusion import device
 from services.reward.checkpoint import fit, read
-from services.reward.clip import companion
+from services.reward.clip import load_tokenizer
 from services.reward.imagereward_network import ImageRewardNetwork, Sizes
 from services.reward.pixels import cropped
 from services.reward.reward_model import Judged, RewardModel, scores
@@ -31,8 +30,7 @@ def load(choice: RewardChoice) -> RewardModel:
     Raises:
         ModelFailure: the weights are not those of ImageReward.
     """
-    base, revision = companion(choice)
-    tokenizer = AutoTokenizer.from_pretrained(base, revision=revision)
+    tokenizer = load_tokenizer(choice)
     sizes = _sizes(choice.model)
     dtype = getattr(torch, choice.dtype)
     with torch.device("meta"):

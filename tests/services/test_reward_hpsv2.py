@@ -138,3 +138,9 @@ def test_missing_and_misshapen_tensors_are_named_as_open_clip_names_them(tmp_pat
     told = refused.value.detail
     assert "36 missing (visual.transformer.resblocks.0.attn.in_proj_bias, " in told
     assert "token_embedding.weight is [3, 4], not [54, 64]" in told
+
+
+def test_what_the_weights_come_without_must_be_named(tmp_path: Path) -> None:
+    """Transformers would take the sizes of another CLIP for it."""
+    with pytest.raises(ModelFailure, match=r"has no config\.json; as `base` of the reward model"):
+        hpsv2.load(RewardChoice(kind="hpsv2", model=write(tmp_path, WEIGHTS)))
