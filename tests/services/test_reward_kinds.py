@@ -96,4 +96,4 @@ def test_a_checkpoint_of_another_model_is_named_before_anything_is_served(tmp_pa
             until_ready(client)
         refused = client.post("/v1/reward", json={"prompt": "a", "images": [data_uri(pictures()[0])]})
         assert refused.status_code == 503
-        assert "visual_encoder" in refused.json()["detail"]
+        assert "blip.text_encoder.embeddings.LayerNorm.bias" in refused.json()["detail"]
