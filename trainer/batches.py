@@ -42,6 +42,10 @@ class PairBatch:
         return type(self)(*moved)
 
 
+class WaitCancelled(Exception):
+    """The run was told to stop while it waited for pairs; the step that wanted them is not taken."""
+
+
 @dataclass(frozen=True)
 class Draw:
     """One example of a run: which pair, mirrored or not, its prompt or the empty one, at which position."""
@@ -59,7 +63,7 @@ class Pairs(Protocol):
         """How many pairs have come so far."""
 
     def indices(self, positions: range) -> list[int]:
-        """Which pair stands at each position of the run."""
+        """Which pair stands at each position of the run; WaitCancelled if it is to stop before they come."""
 
     def batch(self, draws: Sequence[Draw]) -> PairBatch: ...
 

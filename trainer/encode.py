@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from retouche.errors import RetoucheError
+from retouche.errors import Conflict, ImageNotFound, RetoucheError
 from retouche.images import decode
-from retouche.store import ObjectStore, run
+from retouche.store import ObjectStore, image_path, run
 from trainer.encoders import Encoders, RelationModel
 from trainer.pairs import TrainingPair
 
@@ -67,8 +67,11 @@ def encode_pairs(
     Mirrored images are encoded as such: an autoencoder's latents of them are not its mirrored latents.
 
     Raises:
-        RetoucheError: an image is not in the store or cannot be read; names the pair.
+        Conflict: a pair is a tie, both its images the same; names the pair.
+        ImageNotFound: an image is not in the store; names the pair. Both before any model is loaded.
+        RetoucheError: an image cannot be read; names the pair.
     """
+    _refuse_incomplete(store, pairs)
     works = [_Work(missing(store, work.paths), work.make) for work in _works(store, encoding, pairs, flips)]
     done, total = 0, sum(len(work.paths) for work in works)
     for work in works:
@@ -77,6 +80,19 @@ def encode_pairs(
             run(_put(store, {path: save(dict(each)) for (path, _), each in zip(part, made, strict=True)}))
             done += len(part)
             told(done, total)
+
+
+def _refuse_incomplete(store: ObjectStore, pairs: Sequence[TrainingPair]) -> None:
+    sides = {image_path(pair.rejected): (pair, "rejected") for pair in pairs}
+    sides |= {image_path(pair.chosen): (pair, "chosen") for pair in pairs}
+    for pair, side in missing(store, sides).values():
+        raise ImageNotFound(
+            f"pair {pair.id}: its {side} image {getattr(pair, side)} is not in the store; put it back, "
+            "or curate the job again"
+        )
+    for pair in pairs:
+        if pair.chosen == pair.rejected:
+            raise Conflict(f"pair {pair.id}: chosen and rejected are one image, a tie; leave the pair out")
 
 
 def missing(store: ObjectStore, paths: Mapping[str, KeyT]) -> dict[str, KeyT]:

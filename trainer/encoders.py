@@ -35,7 +35,9 @@ class Encoders:
 
     @cached_property
     def text_identity(self) -> str:
-        return _identity(self.base, "text_encoder", self.revision)
+        suffixes = ("", "_2") if self.is_xl else ("",)
+        parts = [f"{part}{suffix}" for suffix in suffixes for part in ("tokenizer", "text_encoder")]
+        return _short("\n".join(_identity(self.base, part, self.revision) for part in parts))
 
     @cached_property
     def _unet(self) -> dict[str, Any]:
@@ -90,7 +92,7 @@ class Encoders:
         side = self.resolution
         return [
             {
-                "latents": latent.cpu(),
+                "latents": latent.cpu().contiguous(),
                 "time_ids": torch.tensor([image.height, image.width, *_cut(image, side), side, side]).float(),
             }
             for latent, image in zip(latents, images, strict=True)

@@ -17,7 +17,7 @@ from accelerate.accelerator import Accelerator
 from retouche.contract.runs import DiffusionRpo, Optimisation, RunSpec, TrainingMetrics
 from retouche.errors import TrainingStopped
 from trainer import checkpoints
-from trainer.batches import Draw, PairBatch, Pairs, draws
+from trainer.batches import Draw, PairBatch, Pairs, WaitCancelled, draws
 from trainer.checkpoints import Checkpoint
 from trainer.denoising import Noised, noised, pair_errors
 from trainer.meter import Meter, stop_if_hopeless
@@ -81,7 +81,12 @@ def train(
     meter, metrics, logged = Meter(spec.objective, training.accelerator.device), None, start
     for step in range(start, how.steps):
         learning_rate = _set_learning_rate(training, step)
-        take_step(training, step, meter)
+        try:
+            take_step(training, step, meter)
+        except WaitCancelled:
+            if step > start:
+                _checkpoint(training, step, folder, saved)
+            return None
         done, stop = step + 1, cancelled()
         last = stop or done == how.steps
         if last or done % how.log_every_steps == 0 or done % how.checkpoint_every_steps == 0:
@@ -220,6 +225,8 @@ def _resumed(training: Training, folder: Path) -> int:
         for name, average in (training.average or {}).items():
             average.copy_((saved.average or {})[name])
     training.pairs.restore(saved.source)
+    if training.accelerator.is_main_process:  # a kill may have come between the checkpoint and this
+        training.pairs.checkpointed(saved.positions)
     checkpoints.restore_moments(_adam(training), list(weights), saved.optimizer)
     if training.accelerator.scaler and saved.loss_scale:
         training.accelerator.scaler.load_state_dict(saved.loss_scale)

@@ -14,7 +14,7 @@ from retouche.images import decode, encode
 from retouche.store import ObjectStore, image_path, run
 from shapes.train.loop import MODELS
 from tests.trainer import worlds
-from trainer.batches import draws, in_epochs
+from trainer.batches import Draw, draws, in_epochs
 from trainer.encode import Encoding, encode_pairs
 from trainer.encoded import EncodedPairs
 from trainer.encoders import Encoders, RelationModel
@@ -102,6 +102,31 @@ def test_a_pair_whose_image_is_gone_is_named(store: ObjectStore) -> None:
         encode_pairs(store, encoding(), pairs)
 
 
+def test_a_pair_without_both_images_or_with_one_twice_is_refused_before_a_model_is_loaded(
+    store: ObjectStore,
+) -> None:
+    pairs = run(finished_pairs(store, worlds.finished_job(store)))
+    tie = TrainingPair("tied", "a red circle", pairs[0].chosen, pairs[0].chosen)
+    run(store.delete(image_path(pairs[-1].rejected)))
+    for wrong, error in ((pairs, ImageNotFound), ([pairs[0], tie], Conflict)):
+        parts = encoding()
+        with pytest.raises(error, match=wrong[-1].id):
+            encode_pairs(store, parts, wrong)
+        assert not {"_vae", "_text_encoders"} & vars(parts.encoders).keys()
+
+
+def test_mirrored_latents_are_those_of_the_mirrored_pictures(store: ObjectStore) -> None:
+    pairs = run(finished_pairs(store, worlds.finished_job(store)))[:1]
+    encode_pairs(store, encoding(), pairs, flips=True)
+    batch = EncodedPairs(store, encoding(), pairs, seed=0).batch([Draw(0, True, False, 0)])
+    for latents, image in (
+        (batch.chosen_latents_BCHW[0], pairs[0].chosen),
+        (batch.rejected_latents_BCHW[0], pairs[0].rejected),
+    ):
+        mirrored = decode(run(store.get_image(image))).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        assert torch.allclose(latents, Encoders(BASE).encode([mirrored])[0]["latents"], atol=1e-4)
+
+
 def pick_a_pic(folder: Path, store: ObjectStore, **columns: object) -> str:
     """A folder of three labelled rows: the first image better, the second better, a tie."""
     pairs = run(finished_pairs(store, worlds.finished_job(store)))
@@ -141,6 +166,25 @@ def test_a_folder_without_a_column_is_refused_with_its_name(tmp_path: Path, stor
         run(folder_pairs(store, pick_a_pic(tmp_path / "some_pickapic", store, caption=None)))
     with pytest.raises(BadRequest, match="no data/train"):
         run(folder_pairs(store, str(tmp_path)))
+
+
+def test_a_column_of_another_type_is_refused_with_its_name(tmp_path: Path, store: ObjectStore) -> None:
+    with pytest.raises(BadRequest, match="'label_0'"):
+        run(folder_pairs(store, pick_a_pic(tmp_path / "text", store, label_0=["yes", "no", "no"])))
+    wrapped = [{"bytes": b"x", "path": "x"}] * 3
+    with pytest.raises(BadRequest, match=r"'jpg_1'.*binary"):
+        run(folder_pairs(store, pick_a_pic(tmp_path / "image", store, jpg_1=wrapped)))
+
+
+def test_rows_that_prefer_neither_image_are_dropped_and_counted(tmp_path: Path, store: ObjectStore) -> None:
+    columns = {
+        "label_0": pa.array([1.0, float("nan"), 1.0]),
+        "label_1": pa.array([0.0, 1.0, 0.0]),
+        "are_different": [True, True, False],
+    }
+    imported = run(folder_pairs(store, pick_a_pic(tmp_path / "some_pickapic", store, **columns)))
+    assert len(imported.pairs) == 1
+    assert imported.dropped == {"no_label": 1, "same_image": 1}
 
 
 def test_images_of_other_sizes_are_cut_to_the_base(store: ObjectStore) -> None:

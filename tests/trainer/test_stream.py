@@ -1,18 +1,27 @@
 """Training on a job that still runs: nothing is lost and nothing repeated when the trainer is killed."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from redis import Redis
 
+from retouche.contract.runs import Lora, Optimisation, RunSpec, TrainingData
 from retouche.coordination import SHARDS_STREAM
 from retouche.errors import Conflict
 from retouche.store import ObjectStore, job_path, run
 from shapes.train.loop import MODELS
 from tests.trainer import worlds
+from trainer.batches import WaitCancelled
+from trainer.checkpoints import finished
 from trainer.encode import Encoding
 from trainer.encoders import Encoders
+from trainer.loop import train
+from trainer.policy import load
 from trainer.sources.stream import StreamedPairs
 
 RUN = "run-0123456789abcdef"
+BASE = str(MODELS / "base")
 
 
 @pytest.fixture
@@ -22,9 +31,11 @@ def redis(redis_url: str) -> Redis:
     return connection
 
 
-def trainer(store: ObjectStore, redis: Redis, job_id: str) -> StreamedPairs:
+def trainer(
+    store: ObjectStore, redis: Redis, job_id: str, cancelled: Callable[[], bool] = lambda: False
+) -> StreamedPairs:
     """A trainer as it starts, or starts again."""
-    return StreamedPairs(store, redis, Encoding(Encoders(str(MODELS / "base"))), job_id, RUN, seed=0)
+    return StreamedPairs(store, redis, Encoding(Encoders(BASE)), job_id, RUN, seed=0, cancelled=cancelled)
 
 
 def finish(store: ObjectStore, redis: Redis, job_id: str, shard: int) -> None:
@@ -68,6 +79,68 @@ def test_a_killed_trainer_loses_nothing_and_repeats_nothing(store: ObjectStore, 
     assert again.state() == {"shards": [1, 2, 0], "ended": True}
     again.checkpointed(12)
     assert pending(redis) == 0
+
+
+def test_a_kill_between_a_checkpoint_and_its_acknowledgement_is_made_good(
+    store: ObjectStore, redis: Redis
+) -> None:
+    job_id = worlds.submit(store, shards=1)
+    finish(store, redis, job_id, 0)
+    first = trainer(store, redis, job_id)
+    first.indices(range(4))
+    again = trainer(store, redis, job_id)
+    again.restore(first.state())
+    assert pending(redis) == 1
+    again.checkpointed(4)
+    assert pending(redis) == 0
+
+
+def test_a_stop_during_the_wait_gives_no_pairs_in_place_of_those_to_come(
+    store: ObjectStore, redis: Redis
+) -> None:
+    job_id = worlds.submit(store, shards=2)
+    with pytest.raises(WaitCancelled):
+        trainer(store, redis, job_id, lambda: True).indices(range(4))
+    finish(store, redis, job_id, 0)
+    pairs = trainer(store, redis, job_id)
+    assert pairs.indices(range(3)) == [0, 1, 2]
+    stopped = trainer(store, redis, job_id, lambda: True)
+    stopped.restore(pairs.state())
+    with pytest.raises(WaitCancelled):
+        stopped.indices(range(3, 6))
+
+
+def test_a_run_stopped_during_the_wait_ends_with_the_bytes_of_one_that_never_waited(
+    store: ObjectStore, redis: Redis, tmp_path: Path
+) -> None:
+    job_id = worlds.submit(store, shards=2)
+    spec = _short_run(job_id)
+    finish(store, redis, job_id, 0)
+    stopped = trainer(store, redis, job_id, lambda: True)
+    stopped.restore({"shards": [0], "ended": False})
+    assert train(spec, load(BASE, spec.tuning, spec.seed), stopped, tmp_path / "stopped") is None
+    assert [checkpoint.name for checkpoint in finished(tmp_path / "stopped")] == ["00000001"]
+    finish(store, redis, job_id, 1)
+    for folder in ("stopped", "undisturbed"):
+        train(spec, load(BASE, spec.tuning, spec.seed), trainer(store, redis, job_id), tmp_path / folder)
+    one, other = (tmp_path / folder / "weights.safetensors" for folder in ("stopped", "undisturbed"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def _short_run(job_id: str) -> RunSpec:
+    """Three steps of three pairs; the second one needs the second shard."""
+    how = Optimisation(steps=3, batch_size=3, warmup_steps=0, collapse_ratio=100)
+    return RunSpec(
+        data=TrainingData(job=job_id, follow=True), base=BASE, tuning=Lora(rank=2), optimisation=how
+    )
+
+
+def test_the_shards_of_other_jobs_are_acknowledged_and_left_alone(store: ObjectStore, redis: Redis) -> None:
+    job_id = worlds.submit(store, shards=1)
+    redis.xadd(SHARDS_STREAM, {"job": "job-ffffffffffffffff", "shard": 0})
+    finish(store, redis, job_id, 0)
+    assert trainer(store, redis, job_id).indices(range(4)) == [0, 1, 2, 3]
+    assert pending(redis) == 1
 
 
 def test_an_event_told_twice_is_one_shard(store: ObjectStore, redis: Redis) -> None:

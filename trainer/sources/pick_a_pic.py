@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from retouche.images import decode, encode
 from retouche.store import ObjectStore
 from trainer.pairs import TrainingPair
 
-COLUMNS = ("jpg_0", "jpg_1", "label_0", "label_1", "caption")
+_IMAGE = ("binary", "large_binary")
+_LABEL = ("double", "float", "halffloat", "int64", "int32", "int8")
+_TEXT = ("string", "large_string")
+COLUMNS = {"jpg_0": _IMAGE, "jpg_1": _IMAGE, "label_0": _LABEL, "label_1": _LABEL, "caption": _TEXT}
 _ROWS_AT_ONCE = 256
 
 
@@ -32,7 +36,7 @@ async def folder_pairs(store: ObjectStore, folder: str) -> Imported:
     """Every labelled, untied row as a pair, its images in the store.
 
     Raises:
-        BadRequest: the folder has no such files, or a file lacks a column; names it.
+        BadRequest: no such files, or one that lacks a column or has it in another type; names it.
     """
     pairs: list[TrainingPair] = []
     dropped: Counter[str] = Counter()
@@ -48,6 +52,9 @@ async def folder_pairs(store: ObjectStore, folder: str) -> Imported:
             unreadable.append(f"{where}: {error.detail}")
             continue
         references = [await store.put_image(image) for image in images]
+        if references[0] == references[1]:
+            dropped["same_image"] += 1
+            continue
         chosen, rejected = references if row["label_0"] > row["label_1"] else references[::-1]
         identity = sha256(f"{row['caption']}\n{chosen}\n{rejected}".encode()).hexdigest()[:32]
         pairs.append(TrainingPair(identity, row["caption"], chosen, rejected))
@@ -62,12 +69,19 @@ def _files(folder: str) -> list[Path]:
         raise _refused(f"{folder} holds no data/train-*.parquet that this trainer can read")
     for path in files:
         try:
-            names = pq.read_schema(path).names
+            schema = pq.read_schema(path)
         except (pa.ArrowInvalid, OSError) as error:
             raise _refused(f"{path} cannot be read as Parquet: {error}") from None
-        if lacking := [name for name in COLUMNS if name not in names]:
-            raise _refused(f"{path} lacks the column {lacking[0]!r} of Pick-a-Pic; it has {names}")
+        _check_columns(path, schema)
     return files
+
+
+def _check_columns(path: Path, schema: pa.Schema) -> None:
+    for name, types in COLUMNS.items():
+        if name not in schema.names:
+            raise _refused(f"{path} lacks the column {name!r} of Pick-a-Pic; it has {schema.names}")
+        if (found := str(schema.field(name).type)) not in types:
+            raise _refused(f"{path} has {found} in the column {name!r}; write it as {types[0]}")
 
 
 def _rows(files: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -80,7 +94,8 @@ def _rows(files: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _reason_to_drop(row: dict[str, Any]) -> str | None:
-    if row.get("has_label") is False or row["label_0"] is None or row["label_1"] is None:
+    labels = (row["label_0"], row["label_1"])
+    if row.get("has_label") is False or any(label is None or isnan(label) for label in labels):
         return "no_label"
     if row["label_0"] == row["label_1"]:
         return "tie"

@@ -18,7 +18,7 @@ from retouche.contract.payload import JsonObject
 from retouche.coordination import SHARDS_STREAM
 from retouche.errors import Conflict, NotFound
 from retouche.store import ObjectStore, job_path, run, shard_path
-from trainer.batches import Draw, PairBatch, digest_of, in_epochs
+from trainer.batches import Draw, PairBatch, WaitCancelled, digest_of, in_epochs
 from trainer.encode import Encoding, encode_pairs
 from trainer.encoded import Parts, read_batch
 from trainer.pairs import TrainingPair
@@ -55,15 +55,21 @@ class StreamedPairs:
         with suppress(ResponseError, RedisError):  # the group is there already, or Redis is away
             redis.xgroup_create(SHARDS_STREAM, run_id, id="0", mkstream=True)
         self._redelivered = False
+        self._heard = time.monotonic()  # when the stream last told of this job, or the store was asked
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def indices(self, positions: range) -> list[int]:
-        """Which pair stands at each position; waits until the pairs are there or the job has ended."""
+        """Which pair stands at each position; waits until the pairs are there or the job has ended.
+
+        Raises:
+            WaitCancelled: told to stop before that. Pairs in place of those to come would be used twice.
+            Conflict: the job ended without a pair.
+        """
         while not self._ended and positions.stop > len(self._pairs):
             if self._cancelled():
-                break
+                raise WaitCancelled
             self._wait()
         if not self._pairs:
             raise Conflict(f"data.job: {self._job_id} ended without a preference pair")
@@ -87,6 +93,7 @@ class StreamedPairs:
         for shard in state["shards"]:
             self._take(shard)
         self._ended = state["ended"]
+        self._take_redelivered()
 
     def checkpointed(self, positions: int) -> None:
         """Acknowledge every shard whose pairs all lie before `positions`."""
@@ -103,13 +110,25 @@ class StreamedPairs:
     def _wait(self) -> None:
         """Take what the stream has, first what it gave before; where it is silent, what the store has."""
         if not self._redelivered:
-            self._redelivered = True
-            self._take_events("0")
-        elif not self._take_events(">"):
+            self._take_redelivered()
+            return
+        taken = [self._take_event(*event) for event in self._events_after(">")]
+        if any(taken):
+            self._heard = time.monotonic()
+        elif time.monotonic() - self._heard >= WAIT_SECONDS:  # other jobs may keep the stream busy
             self._take_what_the_store_has()
+            self._heard = time.monotonic()
 
-    def _take_events(self, after: str) -> bool:
-        """New events (">") or those delivered before and not acknowledged ("0"); were there any?"""
+    def _take_redelivered(self) -> None:
+        """Take what was delivered before and not acknowledged."""
+        self._redelivered, after = True, "0"
+        while events := self._events_after(after):
+            for event in events:
+                self._take_event(*event)
+            after = events[-1][0].decode()
+
+    def _events_after(self, after: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """New events (">"), waiting for one, or those delivered before after an identifier."""
         block = int(WAIT_SECONDS * 1000) if after == ">" else None
         try:
             answer: Any = self._redis.xreadgroup(
@@ -117,19 +136,19 @@ class StreamedPairs:
             )
         except RedisError:
             time.sleep(WAIT_SECONDS if after == ">" else 0)
-            return False
-        events = [event for _, part in answer or [] for event in part]
-        for identifier, content in events:
-            self._take_event(identifier, content)
-        return bool(events)
+            return []
+        return [event for _, part in answer or [] for event in part]
 
-    def _take_event(self, identifier: bytes, content: dict[bytes, bytes]) -> None:
+    def _take_event(self, identifier: bytes, content: dict[bytes, bytes]) -> bool:
+        """Take the event's shard; False, and acknowledged, if it is another job's."""
         if content.get(b"job", b"").decode() != self._job_id:
-            self._redis.xack(SHARDS_STREAM, self._group, identifier)
-            return
+            with suppress(RedisError):  # then it is delivered again
+                self._redis.xack(SHARDS_STREAM, self._group, identifier)
+            return False
         shard = int(content[b"shard"])
         self._events.setdefault(shard, []).append(identifier)
         self._take(shard)
+        return True
 
     def _take(self, shard: int) -> None:
         if shard in self._shards:
