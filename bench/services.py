@@ -40,6 +40,7 @@ from retouche.contract.stages import (
 )
 from retouche.errors import ModelFailure
 from retouche.images import encode
+from retouche.profile import Profile, load_profile, located
 from retouche.store import ObjectStore, run
 from services.critique import messages as critique
 from services.editing import model as editing
@@ -50,7 +51,6 @@ from services.reward import model as reward
 from services.reward.reward_model import Judged
 from services.vlm import local as vlm
 from services.vlm.local import Asked
-from serving.profile import Profile, load_profile, located
 from shapes.prompts import train_scenes
 from shapes.render import render
 from shapes.scene import random_layout

@@ -16,11 +16,11 @@ from gateway.settings import Settings
 from retouche.client.stages import StageClient
 from retouche.contract.services import Readiness
 from retouche.errors import RetoucheError
+from retouche.profile import load_profile
 from retouche.queue import curate_queue, train_queue
 from retouche.store import ObjectStore
 from serving.app import Loaded, require_ready
 from serving.app import create_app as create
-from serving.profile import load_profile
 
 _log = logging.getLogger("retouche.gateway")
 

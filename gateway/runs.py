@@ -28,8 +28,8 @@ from retouche.contract.runs import (
     RunSpec,
 )
 from retouche.errors import Conflict, FieldProblem, InvalidPayload, NotFound, QueueUnavailable
+from retouche.profile import Profile, located
 from retouche.store import ObjectStore, run_path
-from serving.profile import Profile, located
 
 router = APIRouter(tags=["runs"])
 

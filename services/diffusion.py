@@ -8,7 +8,7 @@ from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 from transformers.utils import logging as transformers_logging
 
-from serving.profile import ModelChoice, located
+from retouche.profile import ModelChoice, located
 
 ItemT = TypeVar("ItemT")
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from retouche.contract.services import Readiness
 from retouche.contract.stages import EditRequest, EditResponse
 from retouche.identity import identify
+from retouche.profile import load_profile, located
 from retouche.store import ObjectStore
 from services.adapters import fetch, worn
 from services.diffusion import in_full_batches
@@ -19,7 +20,6 @@ from serving.app import create_app as create
 from serving.batching import MicroBatcher
 from serving.images import load_image, referenced, store_image
 from serving.memo import answered
-from serving.profile import load_profile, located
 
 router = APIRouter(tags=["editing"])
 

@@ -15,10 +15,10 @@ from diffusers import (
 from PIL import Image
 
 from retouche.errors import BadRequest
+from retouche.profile import EditingProfile, located
 from services.adapters import wear
 from services.diffusion import generators, load_pipeline, pictures
 from services.editing.editor import Edit, Editor
-from serving.profile import EditingProfile, located
 
 
 def load(profile: EditingProfile) -> Editor:

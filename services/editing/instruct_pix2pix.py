@@ -6,10 +6,10 @@ from typing import Any
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 
+from retouche.profile import EditingProfile
 from services.adapters import wear
 from services.diffusion import generators, load_pipeline, pictures
 from services.editing.editor import Edit, Editor
-from serving.profile import EditingProfile
 
 
 def load(profile: EditingProfile) -> Editor:

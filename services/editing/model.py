@@ -1,9 +1,9 @@
 """The editor of the profile, and requests completed with its values."""
 
 from retouche.contract.stages import EditRequest
+from retouche.profile import EditingProfile
 from services.editing import controlnet, instruct_pix2pix
 from services.editing.editor import Editor
-from serving.profile import EditingProfile
 
 _PARAMETERS = (
     "num_inference_steps",

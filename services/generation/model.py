@@ -8,9 +8,9 @@ from PIL import Image
 
 from retouche.contract.stages import GenerateRequest
 from retouche.errors import FieldProblem, InvalidPayload
+from retouche.profile import GenerationProfile
 from services.adapters import wear
 from services.diffusion import generators, load_pipeline, pictures
-from serving.profile import GenerationProfile
 
 
 def load(profile: GenerationProfile) -> Any:

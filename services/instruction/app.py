@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from retouche.contract.services import Readiness
 from retouche.contract.stages import InstructRequest, InstructResponse
 from retouche.identity import identify
+from retouche.profile import load_profile, located
 from retouche.store import ObjectStore
 from services.instruction.messages import SYSTEM, ask
 from services.instruction.settings import Settings
@@ -17,7 +18,6 @@ from serving.app import Loaded, require_ready, while_connected
 from serving.app import create_app as create
 from serving.images import referenced
 from serving.memo import answered
-from serving.profile import load_profile, located
 
 router = APIRouter(tags=["instruction"])
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import torch
 
 from retouche.contract.stages import Score
+from retouche.profile import RewardChoice
 from services.diffusion import device
 from services.reward import clip
 from services.reward.checkpoint import fit, read
 from services.reward.linear_head import LinearHead
 from services.reward.pixels import cropped
 from services.reward.reward_model import Judged, RewardModel, scores
-from serving.profile import RewardChoice
 
 
 def load(choice: RewardChoice) -> RewardModel:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from retouche.contract.services import Readiness
 from retouche.contract.stages import RewardRequest, RewardResponse
 from retouche.errors import FieldProblem, InvalidPayload
+from retouche.profile import load_profile
 from retouche.store import ObjectStore
 from services.reward import model
 from services.reward.reward_model import Judged
@@ -17,7 +18,6 @@ from serving.app import create_app as create
 from serving.batching import MicroBatcher
 from serving.images import load_image, referenced
 from serving.memo import answered
-from serving.profile import load_profile
 
 router = APIRouter(tags=["reward"])
 

@@ -10,7 +10,7 @@ from torch import nn
 from transformers.utils.hub import cached_file
 
 from retouche.errors import ModelFailure
-from serving.profile import located
+from retouche.profile import located
 
 WEIGHTS = "model.safetensors"
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")

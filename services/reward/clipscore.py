@@ -3,9 +3,9 @@
 Any CLIPModel folder with tokenizer and image processor; openai/clip-vit-large-patch14 is what most report.
 """
 
+from retouche.profile import RewardChoice
 from services.reward import clip
 from services.reward.reward_model import RewardModel
-from serving.profile import RewardChoice
 
 
 def load(choice: RewardChoice) -> RewardModel:

@@ -10,11 +10,11 @@ from functools import partial
 import torch
 from transformers import CLIPConfig, CLIPModel
 
+from retouche.profile import RewardChoice
 from services.reward import clip
 from services.reward.checkpoint import Weights, read, require_all
 from services.reward.pixels import letterboxed
 from services.reward.reward_model import RewardModel
-from serving.profile import RewardChoice
 
 _KIND = "HPSv2, a CLIP of open_clip with the sizes of its base"
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 
 from retouche.contract.stages import Score
+from retouche.profile import RewardChoice, located
 from services.diffusion import device
 from services.reward.checkpoint import fit, read
 from services.reward.clip import load_tokenizer
 from services.reward.imagereward_network import ImageRewardNetwork, Sizes
 from services.reward.pixels import cropped
 from services.reward.reward_model import Judged, RewardModel, scores
-from serving.profile import RewardChoice, located
 
 _MEAN, _SD = 0.16717362830052426, 1.0333394966054072  # of raw rewards, as published
 _LENGTH = 35  # tokens

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 
 from retouche.contract.payload import ModelIdentity
 from retouche.identity import identify
+from retouche.profile import RewardChoice, located
 from services.reward import aesthetic, clipscore, hpsv2, imagereward, pickscore
 from services.reward.reward_model import RewardModel
-from serving.profile import RewardChoice, located
 
 _KINDS: Mapping[str, Callable[[RewardChoice], RewardModel]] = {
     "clip": pickscore.load,

@@ -4,9 +4,9 @@ yuvalkirstain/PickScore_v1 holds a CLIPModel in safetensors; its base, laion/CLI
 has the tokenizer and the image processor.
 """
 
+from retouche.profile import RewardChoice
 from services.reward import clip
 from services.reward.reward_model import RewardModel
-from serving.profile import RewardChoice
 
 
 def load(choice: RewardChoice) -> RewardModel:

@@ -3,12 +3,12 @@
 import asyncio
 from typing import Protocol
 
+from retouche.profile import VisionLanguageProfile, located
 from services.vlm.chat import Answer, Question
 from services.vlm.openai import OpenAIServer
 from services.vlm.settings import VisionLanguageSettings
 from serving.batching import MicroBatcher
 from serving.metrics import Metrics
-from serving.profile import VisionLanguageProfile, located
 
 
 class VisionLanguage(Protocol):

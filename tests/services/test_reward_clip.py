@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from retouche.errors import ModelFailure
+from retouche.profile import RewardChoice
 from services.reward import clipscore, pickscore
 from services.reward.reward_model import Judged, RewardModel
-from serving.profile import RewardChoice
 from tests.services import by_hand
 from tests.services.clip_by_hand import Activation, read, seen
 from tests.services.published import (

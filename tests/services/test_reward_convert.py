@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from retouche.errors import BadRequest, ModelFailure
+from retouche.profile import RewardChoice
 from services.reward import aesthetic, hpsv2, pickscore
 from services.reward.convert import convert
-from serving.profile import RewardChoice
 from tests.services.published import (
     EMBEDDING,
     Weights,

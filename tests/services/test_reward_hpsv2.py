@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from retouche.errors import ModelFailure
+from retouche.profile import RewardChoice
 from services.reward import hpsv2
 from services.reward.reward_model import Judged
-from serving.profile import RewardChoice
 from tests.services import by_hand
 from tests.services.by_hand import Affine, Block, affine
 from tests.services.published import (
