@@ -87,12 +87,16 @@ class Stub:
             raise ModelFailure(f"{stage} fails on this prompt, as told")
 
 
-def create_app(store: ObjectStore, stages: Mapping[str, Stage] | None = None) -> FastAPI:
+def create_app(
+    store: ObjectStore,
+    stages: Mapping[str, Stage] | None = None,
+    margins: Mapping[str, float] = MARGINS,
+) -> FastAPI:
     """One application for all five stages; those not in `stages` answer at once."""
     stub = Stub({stage: (stages or {}).get(stage, Stage()) for stage in STAGES})
 
     async def load(_: FastAPI) -> serving.Loaded:
-        return Readiness(models=MODELS, margins=MARGINS), _nothing
+        return Readiness(models=MODELS, margins=dict(margins)), _nothing
 
     app = serving.create_app("Stub services", router, load)
     app.state.store, app.state.stub = store, stub

@@ -5,7 +5,8 @@ rq queue `train`                  one RQ job a training run, named as the run
 retouche:progress:<job>           hash: shard index -> JobReport (JSON) of a shard that is being curated
 retouche:next:<job>               counter: the next shard to enqueue; a finished shard enqueues one more
 retouche:events:<job or run>      pub/sub: a message whenever something of it changed
-retouche:shards                   stream: job and shard of every committed shard, at least once each
+retouche:shards                   stream: job and shard of every committed shard, at least once each: a shard
+                                  can run twice, so consumers deduplicate by (job, shard)
 """
 
 CURATE_QUEUE = "curate"

@@ -36,6 +36,7 @@ from retouche.errors import BadRequest, RetoucheError
 from worker.limits import Limit
 from worker.pairs import pairs_of
 from worker.seeds import editing_seed, generation_seed
+from worker.together import together
 
 ResponseT = TypeVar("ResponseT", bound=BaseModel)
 
@@ -90,7 +91,7 @@ async def prepare(spec: CurationSpec, client: StageClient, limits: dict[str, Lim
 
     Raises:
         ServiceAway: the reward service is not there within the patience.
-        BadRequest: the specification names a reward model that the service does not have.
+        BadRequest: the specification names a reward model that the service does not have, or it has none.
     """
 
     async def ready() -> dict[str, float]:
@@ -101,6 +102,11 @@ async def prepare(spec: CurationSpec, client: StageClient, limits: dict[str, Lim
     models: dict[str, ModelIdentity] = {}
     defaults = await limits["reward"](ready)
     margins = {rule.name: rule.margin for rule in spec.rewards} or defaults
+    if not margins:
+        raise BadRequest(
+            "the reward service names no reward model with a margin, so nothing can vote; "
+            "name some in the job's `rewards`, or give its profile `rewards`"
+        )
     if unknown := sorted(set(margins) - set(models)):
         raise BadRequest(
             f"there is no reward model {unknown[0]!r}; the service has {', '.join(sorted(models))}"
@@ -129,12 +135,7 @@ async def curate(curation: Curation, shard: ShardPrompts) -> tuple[list[Preferen
         for offset in range(len(shard.prompts))
         for image_index in range(curation.spec.images_per_prompt)
     ]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(item(*place)) for place in places]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    results = [task.result() for task in tasks]
+    results = await together(item(*place) for place in places)
     return [pair for pairs, _ in results for pair in pairs], [trace for _, trace in results]
 
 
@@ -213,8 +214,9 @@ async def _edit_all(curation: Curation, trace: ImageTrace, models: dict[str, Mod
         for instruction in trace.instructions
         for index in range(curation.spec.edits_per_instruction)
     ]
-    edits = (_edit(curation, trace, instruction, seed, models) for instruction, seed in wanted)
-    trace.edits = list(await asyncio.gather(*edits))
+    trace.edits = await together(
+        _edit(curation, trace, instruction, seed, models) for instruction, seed in wanted
+    )
 
 
 async def _edit(

@@ -1,10 +1,12 @@
 """How many calls are under way to one service: as many as it takes well (AIMD, as in TCP).
 
 It starts with a few. Until the first refusal every answer lets one more through, after it one more a round.
-A 429 or 503 makes the refused call wait outside its place, as long as the service asks or a little longer
-each time, and takes a fifth of the places away; calls refused together count once. A service that stays
-away longer than the patience fails the shard; a call that times out again and again while others are
-answered fails alone.
+A 429 or 503 makes the refused call wait outside its place, as long as the service asks at least, else a
+little longer each time, and takes a fifth of the places away; calls refused together count once.
+
+A service that stays away longer than the patience fails the shard. A call that the service takes and never
+answers is made a few times and then fails alone, since it may be the item; if many do so in a row, with no
+answer between them, it is the service that hangs.
 """
 
 import asyncio
@@ -19,9 +21,10 @@ T = TypeVar("T")
 
 _FIRST_ALLOWED = 8  # few, so that the first items are soon through and the last stage does not idle long
 _SHRINK = 0.8
-_MOST_TIMEOUTS = 3  # of one call, while other calls of the service are answered
+_MOST_TIMEOUTS = 3  # of one call
+_MOST_HUNG = 8  # calls that fail alone in a row: with one more it is the service
 _FIRST_WAIT_SECONDS = 0.25
-_LONGEST_WAIT_SECONDS = 10.0
+_LONGEST_WAIT_SECONDS = 10.0  # where the service does not say how long
 
 
 class ServiceAway(Exception):
@@ -37,14 +40,22 @@ def _of_the_service(error: RetoucheError) -> bool:
 class Limit:
     """Calls to one service: at most `most` at a time, fewer while it says that it has too much."""
 
-    def __init__(self, service: str, most: int, patience_seconds: float) -> None:
+    def __init__(
+        self,
+        service: str,
+        most: int,
+        patience_seconds: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._service = service
         self._most = most
         self._patience = patience_seconds
+        self._sleep = sleep
         self._allowed = float(min(most, _FIRST_ALLOWED))
         self._under_way = 0
         self._shrunk = 0.0
         self._answered = time.monotonic()
+        self._hung = 0
         self._freed = asyncio.Condition()
 
     @property
@@ -57,8 +68,9 @@ class Limit:
 
         Raises:
             ServiceAway: there has been no answer from the service for longer than the patience, or it
-                says something that every other request would hear too (its store is full, a wrong key).
-            DeadlineExceeded: this very call has timed out _MOST_TIMEOUTS times, while others were answered.
+                says something that every other request would hear too (its store is full, a wrong key),
+                or more than _MOST_HUNG calls in a row have timed out for good.
+            DeadlineExceeded: this very call has timed out _MOST_TIMEOUTS times.
             RetoucheError: what the service says of this very request.
         """
         began, wait, timeouts = time.monotonic(), _FIRST_WAIT_SECONDS, 0
@@ -68,13 +80,15 @@ class Limit:
             except RetoucheError as error:
                 if not error.retryable:
                     raise
-                timeouts += isinstance(error, DeadlineExceeded)
-                if timeouts >= _MOST_TIMEOUTS and self._answered > began:
-                    raise
-                if time.monotonic() - max(self._answered, began) > self._patience:
+                if isinstance(error, DeadlineExceeded):
+                    timeouts += 1
+                    if timeouts == _MOST_TIMEOUTS:
+                        self._count_hung(error)
+                        raise
+                elif time.monotonic() - max(self._answered, began) > self._patience:
                     raise self._away(error) from error
-                pause = min(error.retry_after_seconds or wait, _LONGEST_WAIT_SECONDS)
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+                pause = error.retry_after_seconds or wait
+            await self._sleep(pause * random.uniform(1.0, 1.25))  # never sooner than asked
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
     async def _try(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -87,7 +101,7 @@ class Limit:
             if error.retryable:
                 self._refused(sent)
                 raise
-            self._answered = time.monotonic()
+            self._answered, self._hung = time.monotonic(), 0
             if _of_the_service(error):
                 raise ServiceAway(f"the {self._service} service: {error.detail}") from error
             raise
@@ -108,13 +122,21 @@ class Limit:
             self._freed.notify(max(1, int(self._allowed) - self._under_way))
 
     def _succeeded(self) -> None:
-        self._answered = time.monotonic()
+        self._answered, self._hung = time.monotonic(), 0
         more = 1 / self._allowed if self._shrunk else 1.0
         self._allowed = min(self._most, self._allowed + more)
 
     def _refused(self, sent: float) -> None:
         if sent > self._shrunk:  # calls that were under way together are refused together: that counts once
             self._allowed, self._shrunk = max(1.0, self._allowed * _SHRINK), time.monotonic()
+
+    def _count_hung(self, error: RetoucheError) -> None:
+        self._hung += 1
+        if self._hung > _MOST_HUNG:
+            raise ServiceAway(
+                f"the {self._service} service takes calls and answers none: {self._hung} in a row "
+                f"({error.detail}); restart it, then retry the job"
+            ) from error
 
     def _away(self, error: RetoucheError) -> ServiceAway:
         return ServiceAway(

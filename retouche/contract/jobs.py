@@ -35,7 +35,7 @@ DropReason = Literal[
     "editing_failed",
     "unchanged",  # the editor gave the very same image back
     "reward_failed",
-    "tie",  # no reward model sees a difference beyond its margin
+    "tie",  # too few reward models see a difference beyond their margin, and none contradicts the others
     "disagreement",  # the reward models contradict one another under the agreement rule
     "edit_worse",  # the edit is worse and relabelling is off
     "not_best",  # a better edit of the same image became the pair
@@ -75,9 +75,9 @@ class CurationSpec(Frozen):
     """A curation job, completely: the same specification is the same job.
 
     Prompts come inline or as a prompt set uploaded before. `agreement` says when votes decide: "all" (every
-    reward model votes the same way), "majority" (more votes one way than the other, and more than half of
-    the models), "mean" (the mean of the differences, each divided by its margin, or taken as it is where the
-    margin is 0, decides; beyond 1, or 0, in size).
+    reward model votes the same way), "majority" (more than half of the models vote the same way), "mean" (the
+    mean of the differences, each divided by its margin, is beyond 1 in size; where any margin is 0, that
+    model's difference is taken as it is and a mean of any size but 0 decides).
     """
 
     prompts: Annotated[tuple[Prompt, ...], Field(min_length=1, max_length=MAX_INLINE_PROMPTS)] | None = None

@@ -111,6 +111,11 @@ def test_a_reward_model_that_is_not_there_is_named(services: str) -> None:
         curated(services, ["a square"], rewards=(RewardRule(name="beauty"),))
 
 
+def test_a_reward_service_without_a_model_is_a_bad_request(store: ObjectStore) -> None:
+    with live(create_app(store, margins={})) as url, pytest.raises(BadRequest, match="nothing can vote"):
+        curated(url, ["a square"])
+
+
 def test_a_service_that_refuses_gets_everything_in_the_end(store: ObjectStore) -> None:
     narrow = {"editing": Stage(0.005, 2, 0)}
     with live(create_app(store, narrow)) as url:

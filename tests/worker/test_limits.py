@@ -137,3 +137,35 @@ def test_a_call_given_up_leaves_its_place() -> None:
         return await limit(Service())
 
     assert asyncio.run(scenario()) == "answer"
+
+
+def test_the_only_call_fails_alone_when_it_always_times_out() -> None:
+    """There is no other answer to tell the item from the service by: the rest of the shard must not wait."""
+    service = Service(*(DeadlineExceeded("no answer within 300 s") for _ in range(1_000)))
+    with pytest.raises(DeadlineExceeded, match="300 s"):
+        asyncio.run(Limit("reward", 4, patience_seconds=0.01)(service))
+    assert service.calls == 3
+
+
+def test_a_service_that_answers_no_call_at_all_is_named() -> None:
+    async def scenario() -> list[object]:
+        limit, service = Limit("reward", 32, 10), Service(*(DeadlineExceeded("late") for _ in range(1_000)))
+        return list(await asyncio.gather(*(limit(service) for _ in range(16)), return_exceptions=True))
+
+    outcomes = asyncio.run(scenario())
+    away = [outcome for outcome in outcomes if isinstance(outcome, ServiceAway)]
+    assert len(away) == 8, "the first eight failed alone, each of the others finds the service hanging"
+    assert "takes calls and answers none" in str(away[0])
+
+
+@pytest.mark.parametrize("asked", [0.5, 3600.0])
+def test_a_refused_call_never_comes_back_sooner_than_asked(asked: float) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    service = Service(*(Overloaded("full", retry_after_seconds=asked) for _ in range(20)))
+    assert asyncio.run(Limit("reward", 4, 10, sleep)(service)) == "answer"
+    assert len(pauses) == 20
+    assert asked <= min(pauses) < max(pauses)
