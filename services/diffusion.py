@@ -1,7 +1,7 @@
 """What generation and editing share: how a diffusion pipeline is loaded and how a batch is run."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from diffusers.utils import logging as diffusers_logging
@@ -9,8 +9,6 @@ from PIL import Image
 from transformers.utils import logging as transformers_logging
 
 from retouche.profile import ModelChoice, located
-
-ItemT = TypeVar("ItemT")
 
 
 class LoadsFolders(Protocol):
@@ -40,22 +38,6 @@ def load_pipeline(kind: LoadsFolders, choice: ModelChoice, **parts: Any) -> Any:
 def generators(seeds: Sequence[int]) -> list[torch.Generator]:
     """One generator a request, on the CPU: its noise is the same in any batch and on any device."""
     return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-
-
-def in_full_batches(
-    run: Callable[[Sequence[ItemT]], list[Image.Image]], size: int
-) -> Callable[[Sequence[ItemT]], list[Image.Image]]:
-    """`run` over 1 to `size` items, always called with exactly `size`, the last one repeated.
-
-    Matrix kernels round differently for different batch sizes, so a picture would differ in its last bits
-    with the company it is in. At one size every row is computed alike, whatever its place and company.
-    """
-
-    def full(items: Sequence[ItemT]) -> list[Image.Image]:
-        padding = [items[-1]] * (size - len(items))
-        return run([*items, *padding])[: len(items)]
-
-    return full
 
 
 def pictures(images: Sequence[Image.Image]) -> list[Image.Image]:

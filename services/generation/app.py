@@ -11,7 +11,7 @@ from retouche.identity import identify
 from retouche.profile import load_profile, located
 from retouche.store import ObjectStore
 from services.adapters import fetch, worn
-from services.diffusion import in_full_batches
+from services.full_batches import in_full_batches
 from services.generation import model
 from services.generation.settings import Settings
 from serving.app import Loaded, require_ready, while_connected

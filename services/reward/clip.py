@@ -68,18 +68,16 @@ class Prompts:
     tokenizer: PreTrainedTokenizerBase
 
     def __call__(self, batch: Sequence[Judged]) -> torch.Tensor:
-        """The prompts' embeddings, (B, D), of unit length. A prompt that several share is read once."""
-        unique = list(dict.fromkeys(judged.prompt for judged in batch))
+        """The prompts' embeddings, (B, D), of unit length; B read, however many are alike: see full_batches."""
         tokens = self.tokenizer(
-            unique,
+            [judged.prompt for judged in batch],
             padding="max_length",
             truncation=True,
             max_length=self.model.text_model.config.max_position_embeddings,
             return_tensors="pt",
         ).to(device())
         read = self.model.get_text_features(tokens.input_ids, tokens.attention_mask).pooler_output
-        rows = [unique.index(judged.prompt) for judged in batch]
-        return torch.nn.functional.normalize(read.float(), dim=-1)[rows]
+        return torch.nn.functional.normalize(read.float(), dim=-1)
 
 
 def load_tokenizer(choice: RewardChoice) -> PreTrainedTokenizerBase:

@@ -61,10 +61,12 @@ def test_every_image_is_scored_by_every_model(service: httpx2.Client) -> None:
     assert gray != pytest.approx(red, abs=1e-5)
 
 
-def test_a_score_does_not_depend_on_its_company(service: httpx2.Client) -> None:
-    alone = score(service, images=[RED], rewards=["first"]).scores[0]["first"]
-    together = score(service, images=[GRAY] * 7 + [RED], rewards=["first"]).scores[7]["first"]
-    assert together.raw == pytest.approx(alone.raw, abs=1e-5)
+@pytest.mark.parametrize("reward", ["first", "second"])
+def test_a_score_is_the_same_to_the_last_bit_in_any_company(service: httpx2.Client, reward: str) -> None:
+    pictures = [data_uri(Image.new("RGB", (64, 64), (20 * shade, 90, 200))) for shade in range(12)]
+    alone = [score(service, images=[image], rewards=[reward]).scores[0][reward] for image in pictures]
+    together = [row[reward] for row in score(service, images=pictures, rewards=[reward]).scores]
+    assert together == alone
 
 
 def test_only_the_models_named_are_asked(service: httpx2.Client) -> None:

@@ -1,0 +1,23 @@
+"""Model calls of one size only, so that an answer is the same to the last bit whatever its company."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+ItemT = TypeVar("ItemT")
+AnswerT = TypeVar("AnswerT")
+
+
+def in_full_batches(
+    run: Callable[[Sequence[ItemT]], list[AnswerT]], size: int
+) -> Callable[[Sequence[ItemT]], list[AnswerT]]:
+    """`run` over 1 to `size` items, always called with exactly `size`, the last one repeated.
+
+    Matrix kernels round differently for different batch sizes, so a picture or a score would differ in its
+    last bits with the company it is in. At one size every row is computed alike, whatever its place.
+    """
+
+    def full(items: Sequence[ItemT]) -> list[AnswerT]:
+        padding = [items[-1]] * (size - len(items))
+        return run([*items, *padding])[: len(items)]
+
+    return full
