@@ -11,10 +11,10 @@ from retouche.identity import identify
 from retouche.profile import load_profile, located
 from retouche.store import ObjectStore
 from services.adapters import fetch, worn
-from services.full_batches import in_full_batches
 from services.editing import model
 from services.editing.editor import Edit, batch_key
 from services.editing.settings import Settings
+from services.full_batches import in_full_batches
 from serving.app import Loaded, require_ready, while_connected
 from serving.app import create_app as create
 from serving.batching import MicroBatcher

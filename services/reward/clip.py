@@ -68,7 +68,7 @@ class Prompts:
     tokenizer: PreTrainedTokenizerBase
 
     def __call__(self, batch: Sequence[Judged]) -> torch.Tensor:
-        """The prompts' embeddings, (B, D), of unit length; B read, however many are alike: see full_batches."""
+        """The prompts' embeddings, (B, D), of unit length. Equal ones are all read: see full_batches."""
         tokens = self.tokenizer(
             [judged.prompt for judged in batch],
             padding="max_length",
