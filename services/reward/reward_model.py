@@ -21,7 +21,7 @@ class Judged:
 class RewardModel(Protocol):
     """As many scores as there are images, in their order."""
 
-    def __call__(self, batch: Sequence[Judged]) -> list[Score]: ...
+    def __call__(self, batch: Sequence[Judged], /) -> list[Score]: ...
 
 
 def scores(raw_B: torch.Tensor, published_B: torch.Tensor) -> list[Score]:
