@@ -7,6 +7,7 @@ import httpx2
 from fastapi import APIRouter, Request, Response
 
 from retouche.client.problems import error_of, transport_errors
+from retouche.client.replicas import Replicas
 from retouche.client.stages import StageClient
 from retouche.contract.services import MEMO_HEADER, ServiceStatus
 from retouche.contract.stages import (
@@ -70,7 +71,10 @@ def connect(urls: Mapping[str, str], timeout_seconds: float) -> dict[str, httpx2
     """A connection pool for every service."""
     return {
         stage: httpx2.AsyncClient(
-            base_url=url, timeout=httpx2.Timeout(timeout_seconds, connect=5.0), trust_env=False
+            base_url=url,
+            timeout=httpx2.Timeout(timeout_seconds, connect=5.0),
+            transport=Replicas(httpx2.AsyncHTTPTransport(trust_env=False)),
+            trust_env=False,
         )
         for stage, url in urls.items()
     }

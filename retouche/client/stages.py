@@ -9,6 +9,7 @@ import httpx2
 from pydantic import BaseModel
 
 from retouche.client.problems import raise_for_problem, transport_errors, validated
+from retouche.client.replicas import Replicas
 from retouche.contract.services import MEMO_HEADER, Readiness
 from retouche.contract.stages import (
     STAGES,
@@ -68,9 +69,8 @@ class StageClient:
                 base_url=addresses[stage].rstrip("/"),
                 timeout=timeout,
                 headers=dict(headers or {}),
-                limits=limits,
-                verify=trusted,
-                transport=transport,
+                transport=transport
+                or Replicas(httpx2.AsyncHTTPTransport(verify=trusted, limits=limits, trust_env=False)),
                 trust_env=False,
             )
             for stage in STAGES
