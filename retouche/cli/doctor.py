@@ -19,7 +19,7 @@ from retouche.local import redis_binary
 from retouche.local.system import HOST, default_ports
 
 PROFILES = Path("deploy/profiles")
-_PARTS = {"serving": ("fastapi", "uvicorn"), "queue": ("redis", "rq"), "models": ("torch", "diffusers")}
+_PARTS = {"serving": ("fastapi", "uvicorn"), "queue": ("redis", "rq"), "training": ("torch", "diffusers")}
 _ENOUGH_GB = 5.0
 
 

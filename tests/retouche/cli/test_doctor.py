@@ -24,7 +24,7 @@ def findings(*arguments: str, url: str = NOTHING_LISTENS) -> dict[str, dict[str,
 
 def test_this_checkout_is_ready() -> None:
     found = findings()
-    for what in ("packages: serving", "packages: queue", "packages: models", "redis-server", "model base"):
+    for what in ("packages: serving", "packages: queue", "packages: training", "redis-server", "model base"):
         assert found[what]["well"], found[what]
 
 
