@@ -8,12 +8,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from retouche.cli.terminal import Json, console, gateway, in_a_folder, print_json
+from retouche.cli.terminal import Json, console, errors, gateway, in_a_folder, print_json
 from retouche.contact_sheet import MOST_ROWS, write_sheet
+from retouche.export.folder import write_folder
+from retouche.export.hub import push
 
 app = typer.Typer(no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(metavar="JOB")]
+Format = Literal["pick-a-pic", "parquet", "ndjson"]
+
+_ENDINGS: dict[str, Format] = {".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 
 
 @app.command("list")
@@ -37,14 +42,39 @@ def listing(job_id: JobId, limit: Annotated[int, typer.Option(min=1)] = 20, as_j
 @app.command()
 def export(
     job_id: JobId,
-    output: Annotated[Path, typer.Option(help="The file to write.", callback=in_a_folder)],
-    format: Annotated[Literal["ndjson", "parquet"], typer.Option()] = "parquet",
+    output: Annotated[Path, typer.Option(help="The file or folder to write.", callback=in_a_folder)],
+    format: Annotated[
+        Format | None, typer.Option(help="Where not given: by the output's ending; a folder is pick-a-pic.")
+    ] = None,
+    validation: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Pick-a-Pic: share of prompts in the validation split.")
+    ] = 0.0,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(metavar="REPO", help="Pick-a-Pic: also commit it to this data set of the Hub."),
+    ] = None,
+    private: Annotated[bool, typer.Option(help="Whether a data set made on the Hub is private.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write all pairs to one file."""
+    """Write all pairs: a folder in the layout of Pick-a-Pic with their images, or one file without them."""
+    written = format or _ENDINGS.get(output.suffix, "pick-a-pic")
+    if written != "pick-a-pic":
+        if push_to_hub or validation:
+            raise typer.BadParameter(f"--push-to-hub and --validation go with a folder, not with {written}")
+        with gateway() as client:
+            _wrote(client.export(job_id, output, written), as_json)
+        return
     with gateway() as client:
-        file = client.export(job_id, output, format)
-    _wrote(file, as_json)
+        splits = dict(write_folder(client, job_id, output, validation=validation).splits)
+    address = None
+    if push_to_hub:
+        with errors():
+            address = push(output, push_to_hub, private=private)
+    if as_json:
+        print_json({"folder": str(output), "pairs": splits, "hub": address})
+    else:
+        counts = ", ".join(f"{count:,} pairs in {split}" for split, count in sorted(splits.items()))
+        console.print(f"wrote {output} ({counts})" + (f" and {address}" if address else ""), soft_wrap=True)
 
 
 @app.command()
