@@ -8,9 +8,10 @@ import redis as blocking
 from fastapi import APIRouter, Depends, FastAPI
 from redis.asyncio import Redis
 
-from gateway import forward, images, jobs, pairs, prompts, runs
+from gateway import forward, images, jobs, keys, pairs, prompts, runs
+from gateway.callers import admit
 from gateway.job_state import JobReader
-from gateway.keys import require_key
+from gateway.key_store import KeyStore
 from gateway.run_state import RunReader
 from gateway.settings import Settings
 from retouche.client.stages import StageClient
@@ -27,8 +28,8 @@ _log = logging.getLogger("retouche.gateway")
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway's application."""
-    router = APIRouter(dependencies=[Depends(require_key), Depends(require_ready)])
-    for part in (images, prompts, jobs, pairs, runs, forward):
+    router = APIRouter(dependencies=[Depends(require_ready)])
+    for part in (images, prompts, jobs, pairs, runs, forward, keys):
         router.include_router(part.router)
     settings = settings or Settings()
     app = create(
@@ -36,6 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         router,
         partial(_load, settings),
         streamed_body_bytes={"/v1/prompts": prompts.MAX_BYTES},
+        admit=admit,
     )
     app.state.settings = settings
     return app
@@ -44,12 +46,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _load(settings: Settings, app: FastAPI) -> Loaded:
     state = app.state
     state.store = ObjectStore(settings.store)
+    state.keys = KeyStore(state.store)
     state.redis = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
     connection = blocking.Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
     state.queue, state.train_queue = curate_queue(connection), train_queue(connection)
     state.profile = load_profile(settings.profile)
     state.reader, state.runs = JobReader(state.store, state.redis), RunReader(state.store)
-    state.upstreams = forward.connect(settings.service_urls, settings.service_timeout_seconds)
+    state.upstreams = forward.connect(settings)
     state.stages = StageClient(settings.service_urls, timeout_seconds=5, connect_timeout_seconds=2)
     recovering = asyncio.create_task(_recover(app, settings.recover_seconds), name="recover")
 

@@ -1,14 +1,17 @@
 """The stage services behind the gateway's address, and what they have loaded."""
 
 import asyncio
-from collections.abc import Mapping
 
 import httpx2
 from fastapi import APIRouter, Request, Response
 
-from retouche.client.problems import error_of, transport_errors
+from gateway.callers import READ, SERVICES, TheCaller
+from gateway.ownership import check_adapter, check_images
+from gateway.settings import Settings
+from retouche.client.problems import error_of, transport_errors, validated
 from retouche.client.replicas import Replicas
-from retouche.client.stages import StageClient
+from retouche.client.stages import StageClient, bearing
+from retouche.contract.payload import Payload
 from retouche.contract.services import MEMO_HEADER, ServiceStatus
 from retouche.contract.stages import (
     STAGES,
@@ -24,42 +27,55 @@ from retouche.contract.stages import (
     RewardResponse,
 )
 from retouche.errors import RetoucheError
+from retouche.tenancy import own
 from serving.app import while_connected
 
 router = APIRouter(tags=["stages"])
 
 
-@router.post("/v1/generate", response_model=GenerateResponse)
-async def generate(payload: GenerateRequest, request: Request) -> Response:
+@router.post("/v1/generate", response_model=GenerateResponse, dependencies=[SERVICES])
+async def generate(payload: GenerateRequest, caller: TheCaller, request: Request) -> Response:
     """One image for one prompt."""
-    return await _forward(request, "generation", payload.model_dump_json(exclude_unset=True))
+    await check_adapter(request, caller.tenant, payload.adapter)
+    answer = await _forward(request, "generation", payload)
+    made = validated(bytes(answer.body), GenerateResponse, "generation").image
+    await own(request.app.state.store, caller.tenant, "images", made)
+    return answer
 
 
-@router.post("/v1/critique", response_model=CritiqueResponse)
-async def critique(payload: CritiqueRequest, request: Request) -> Response:
+@router.post("/v1/critique", response_model=CritiqueResponse, dependencies=[SERVICES])
+async def critique(payload: CritiqueRequest, caller: TheCaller, request: Request) -> Response:
     """What an image shows and where it departs from its prompt."""
-    return await _forward(request, "critique", payload.model_dump_json(exclude_unset=True))
+    await check_images(request, caller.tenant, [payload.image])
+    return await _forward(request, "critique", payload)
 
 
-@router.post("/v1/instruct", response_model=InstructResponse)
-async def instruct(payload: InstructRequest, request: Request) -> Response:
+@router.post("/v1/instruct", response_model=InstructResponse, dependencies=[SERVICES])
+async def instruct(payload: InstructRequest, caller: TheCaller, request: Request) -> Response:
     """A critique as editing instructions."""
-    return await _forward(request, "instruction", payload.model_dump_json(exclude_unset=True))
+    await check_images(request, caller.tenant, [payload.image])
+    return await _forward(request, "instruction", payload)
 
 
-@router.post("/v1/edit", response_model=EditResponse)
-async def edit(payload: EditRequest, request: Request) -> Response:
+@router.post("/v1/edit", response_model=EditResponse, dependencies=[SERVICES])
+async def edit(payload: EditRequest, caller: TheCaller, request: Request) -> Response:
     """One instruction carried out on one image."""
-    return await _forward(request, "editing", payload.model_dump_json(exclude_unset=True))
+    await check_images(request, caller.tenant, [payload.image])
+    await check_adapter(request, caller.tenant, payload.adapter)
+    answer = await _forward(request, "editing", payload)
+    made = validated(bytes(answer.body), EditResponse, "editing").image
+    await own(request.app.state.store, caller.tenant, "images", made)
+    return answer
 
 
-@router.post("/v1/reward", response_model=RewardResponse)
-async def reward(payload: RewardRequest, request: Request) -> Response:
+@router.post("/v1/reward", response_model=RewardResponse, dependencies=[SERVICES])
+async def reward(payload: RewardRequest, caller: TheCaller, request: Request) -> Response:
     """Scores of images under a prompt."""
-    return await _forward(request, "reward", payload.model_dump_json(exclude_unset=True))
+    await check_images(request, caller.tenant, payload.images)
+    return await _forward(request, "reward", payload)
 
 
-@router.get("/v1/services")
+@router.get("/v1/services", dependencies=[READ])
 async def services(request: Request) -> dict[str, ServiceStatus]:
     """Which services are up, and the models they have loaded."""
     client: StageClient = request.app.state.stages
@@ -67,22 +83,24 @@ async def services(request: Request) -> dict[str, ServiceStatus]:
     return dict(zip(STAGES, statuses, strict=True))
 
 
-def connect(urls: Mapping[str, str], timeout_seconds: float) -> dict[str, httpx2.AsyncClient]:
+def connect(settings: Settings) -> dict[str, httpx2.AsyncClient]:
     """A connection pool for every service."""
     return {
         stage: httpx2.AsyncClient(
             base_url=url,
-            timeout=httpx2.Timeout(timeout_seconds, connect=5.0),
+            timeout=httpx2.Timeout(settings.service_timeout_seconds, connect=5.0),
+            headers=bearing(settings.internal_token),
             transport=Replicas(httpx2.AsyncHTTPTransport(trust_env=False)),
             trust_env=False,
         )
-        for stage, url in urls.items()
+        for stage, url in settings.service_urls.items()
     }
 
 
-async def _forward(request: Request, stage: str, body: str) -> Response:
+async def _forward(request: Request, stage: str, payload: Payload) -> Response:
     upstream: httpx2.AsyncClient = request.app.state.upstreams[stage]
     with transport_errors(f"{stage} at {upstream.base_url}"):
+        body = payload.model_dump_json(exclude_unset=True)
         calling = upstream.post(request.url.path, content=body, headers={"content-type": "application/json"})
         answer = await while_connected(request, calling)
     if not answer.is_success:

@@ -6,6 +6,7 @@ when every shard is, failed when every shard that is not finished was given up, 
 
 import asyncio
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 
 from redis.asyncio import Redis
@@ -16,6 +17,7 @@ from retouche.coordination import progress_key
 from retouche.errors import JobNotFound, NotFound
 from retouche.pairs import read_report
 from retouche.store import ObjectStore, job_path, shard_path
+from retouche.tenancy import owned
 
 _READS_AT_ONCE = 32
 
@@ -35,17 +37,32 @@ class JobReader:
             try:
                 stored = await self._store.get(job_path(job_id, "spec.json"))
             except NotFound:
-                raise JobNotFound(f"there is no job {job_id}; GET /v1/jobs lists them") from None
+                raise _not_found(job_id) from None
             record = JobRecord.model_validate_json(stored)
             source = {"prompts": None, "prompt_set": record.prompt_set}
             spec = record.spec.model_copy(update=source)
             self._records[job_id] = record.model_copy(update={"spec": spec})
         return self._records[job_id]
 
-    async def newest_first(self) -> list[str]:
-        """The identifiers of all jobs. A folder without a specification is no job: its store was full."""
+    async def record_of(self, tenant: str, job_id: str) -> JobRecord:
+        """The record of a tenant's own job; JobNotFound for any other."""
+        record = await self.record(job_id)
+        if record.tenant != tenant:
+            raise _not_found(job_id)
+        return record
+
+    async def all(self) -> list[str]:
+        """The identifiers of all jobs of all tenants, the newest first."""
+        return await self._newest_first(await self._store.folders("jobs"))
+
+    async def of(self, tenant: str) -> list[str]:
+        """The identifiers of a tenant's jobs, the newest first."""
+        return await self._newest_first(await owned(self._store, tenant, "jobs"))
+
+    async def _newest_first(self, job_ids: Iterable[str]) -> list[str]:
+        """Without those that have no specification: they are no jobs, their store was full."""
         records = {}
-        for job_id in await self._store.folders("jobs"):
+        for job_id in job_ids:
             with suppress(JobNotFound):
                 records[job_id] = await self.record(job_id)
         return sorted(records, key=lambda job_id: records[job_id].created_at, reverse=True)
@@ -142,6 +159,10 @@ def combined(reports: list[JobReport]) -> JobReport:
                 failed=before.failed + progress.failed,
             )
     return total
+
+
+def _not_found(job_id: str) -> JobNotFound:
+    return JobNotFound(f"there is no job {job_id}; GET /v1/jobs lists them")
 
 
 def _state(record: JobRecord, done: int, given_up: int, cancelled: bool, live: bool) -> JobState:

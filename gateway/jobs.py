@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from redis.exceptions import RedisError
 
+from gateway.callers import ADMIN, CURATE, READ, TheCaller
 from gateway.changes import announce, changes
 from gateway.job_state import JobReader
+from gateway.ownership import OwnJob, check_adapter, check_prompt_set
 from gateway.prompts import keep_inline
 from retouche import queue
 from retouche.contract.jobs import (
@@ -24,60 +26,66 @@ from retouche.contract.jobs import (
     JobRecord,
     PromptSetInfo,
 )
-from retouche.errors import Conflict, NotFound, QueueUnavailable
+from retouche.errors import Conflict, QueueUnavailable
 from retouche.store import ObjectStore, job_path, prompt_set_path, shard_path
+from retouche.tenancy import own
 
 router = APIRouter(tags=["jobs"])
 
 _ENDED = ("finished", "failed", "cancelled")
 
-JobPath = Annotated[JobId, Path()]
 
-
-@router.post("/v1/jobs", status_code=201)
-async def submit(spec: CurationSpec, request: Request, response: Response) -> Job:
+@router.post("/v1/jobs", status_code=201, dependencies=[CURATE])
+async def submit(spec: CurationSpec, caller: TheCaller, request: Request, response: Response) -> Job:
     """Start a curation job. The same specification is the same job: 200 if it is known already.
 
     The specification is stored before anything is enqueued. Should Redis be down, the answer is 503 and the
     job is kept as queued: it is set going as soon as Redis is back, or when it is submitted again.
     """
     store: ObjectStore = request.app.state.store
-    prompts = await _prompt_set(store, spec)
+    for adapter in (spec.generation.adapter, spec.editing.adapter):
+        await check_adapter(request, caller.tenant, adapter)
+    prompts = await _prompt_set(request, caller.tenant, spec)
     record = JobRecord(
+        id=spec.job_id(caller.tenant),
+        tenant=caller.tenant,
         spec=spec,
         created_at=datetime.now(UTC),
         prompt_set=prompts.prompt_set,
         prompts=prompts.prompts,
         shards=-(-prompts.prompts // SHARD_PROMPTS),
     )
-    content = record.model_dump_json().encode()
-    if not await store.create(job_path(spec.job_id, "spec.json"), content):
+    await own(store, caller.tenant, "jobs", record.id)
+    if not await store.create(job_path(record.id, "spec.json"), record.model_dump_json().encode()):
         response.status_code = 200
-    await _enqueue_pending(request.app, spec.job_id)
-    return await _reader(request).job(spec.job_id)
+    await _enqueue_pending(request.app, record.id)
+    return await _reader(request).job(record.id)
 
 
-@router.get("/v1/jobs")
+@router.get("/v1/jobs", dependencies=[READ])
 async def listing(
-    request: Request, limit: Annotated[int, Query(ge=1, le=200)] = 50, cursor: JobId | None = None
+    caller: TheCaller,
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: JobId | None = None,
 ) -> JobPage:
     """Jobs, the newest first; `cursor` is the last page's `next_cursor`."""
     reader = _reader(request)
-    ordered = await reader.newest_first()
+    ordered = await reader.of(caller.tenant)
     begin = ordered.index(cursor) + 1 if cursor in ordered else 0
     page = ordered[begin : begin + limit]
     more = begin + limit < len(ordered)
     return JobPage(jobs=[await reader.job(job_id) for job_id in page], next_cursor=page[-1] if more else None)
 
 
-@router.get("/v1/jobs/{job_id}")
-async def show(job_id: JobPath, request: Request) -> Job:
+@router.get("/v1/jobs/{job_id}", dependencies=[READ])
+async def show(job_id: OwnJob, request: Request) -> Job:
     """One job and how far it has come."""
     return await _reader(request).job(job_id)
 
 
-@router.post("/v1/jobs/{job_id}/cancel")
-async def cancel(job_id: JobPath, request: Request) -> Job:
+@router.post("/v1/jobs/{job_id}/cancel", dependencies=[CURATE])
+async def cancel(job_id: OwnJob, request: Request) -> Job:
     """Stop a job: calls under way end, finished shards stay. Conflict if it has ended already."""
     reader = _reader(request)
     job = await reader.job(job_id)
@@ -88,8 +96,8 @@ async def cancel(job_id: JobPath, request: Request) -> Job:
     return await reader.job(job_id)
 
 
-@router.post("/v1/jobs/{job_id}/retry")
-async def retry(job_id: JobPath, request: Request) -> Job:
+@router.post("/v1/jobs/{job_id}/retry", dependencies=[CURATE])
+async def retry(job_id: OwnJob, request: Request) -> Job:
     """Run a cancelled, failed or stuck job again: only what is missing. Conflict if it is finished."""
     reader, store = _reader(request), request.app.state.store
     job = await reader.job(job_id)
@@ -108,20 +116,15 @@ async def retry(job_id: JobPath, request: Request) -> Job:
     return await reader.job(job_id)
 
 
-@router.post("/v1/recover")
+@router.post("/v1/recover", dependencies=[ADMIN])
 async def recover(request: Request) -> JobPage:
     """Enqueue what is missing of every job that should be running; the jobs that had something missing."""
     recovered = await recover_all(request.app)
     return JobPage(jobs=[await _reader(request).job(job_id) for job_id in recovered])
 
 
-async def known_job(job_id: JobPath, request: Request) -> None:
-    """JobNotFound before a stream has begun, after which no status can be sent."""
-    await _reader(request).record(job_id)
-
-
-@router.get("/v1/jobs/{job_id}/events", response_class=EventSourceResponse, dependencies=[Depends(known_job)])
-async def events(job_id: JobPath, request: Request) -> AsyncIterator[ServerSentEvent]:
+@router.get("/v1/jobs/{job_id}/events", response_class=EventSourceResponse, dependencies=[READ])
+async def events(job_id: OwnJob, request: Request) -> AsyncIterator[ServerSentEvent]:
     """The job's state now and at every change, as server-sent events; ends when the job does."""
     reader, number, last = _reader(request), 0, None
     async for _ in changes(request.app.state.redis, job_id):
@@ -138,19 +141,16 @@ async def events(job_id: JobPath, request: Request) -> AsyncIterator[ServerSentE
 
 async def recover_all(app: FastAPI) -> list[str]:
     """Fill the queue's window for every job neither finished, cancelled nor failed; returns these jobs."""
-    return [job_id for job_id in await app.state.reader.newest_first() if await _enqueue_pending(app, job_id)]
+    return [job_id for job_id in await app.state.reader.all() if await _enqueue_pending(app, job_id)]
 
 
-async def _prompt_set(store: ObjectStore, spec: CurationSpec) -> PromptSetInfo:
+async def _prompt_set(request: Request, tenant: str, spec: CurationSpec) -> PromptSetInfo:
+    store: ObjectStore = request.app.state.store
     if spec.prompts is not None:
-        return await keep_inline(store, spec.prompts)
+        return await keep_inline(store, tenant, spec.prompts)
     assert spec.prompt_set is not None
-    try:
-        data = await store.get(prompt_set_path(spec.prompt_set))
-    except NotFound:
-        raise NotFound(
-            f"prompt_set: {spec.prompt_set} is not in the store; upload it with POST /v1/prompts first"
-        ) from None
+    await check_prompt_set(request, tenant, spec.prompt_set)
+    data = await store.get(prompt_set_path(spec.prompt_set))
     return PromptSetInfo(prompt_set=spec.prompt_set, prompts=data.count(b"\n"))
 
 

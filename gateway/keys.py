@@ -1,17 +1,34 @@
-"""API keys: `Authorization: Bearer KEY` where the gateway has any."""
+"""Make, list and revoke API keys."""
 
-import hmac
 from typing import Annotated
 
-from fastapi import Header, Request
+from fastapi import APIRouter, Path, Request, Response
 
-from retouche.errors import Unauthorized
+from gateway.callers import ADMIN
+from gateway.key_store import KeyStore
+from retouche.contract.keys import KeyId, KeyPage, KeyRequest, NewKey
+
+router = APIRouter(tags=["keys"], dependencies=[ADMIN])
 
 
-async def require_key(request: Request, authorization: Annotated[str | None, Header()] = None) -> None:
-    """Unauthorized unless the request bears one of the gateway's keys, or it has none."""
-    keys: list[str] = request.app.state.settings.api_keys
-    given = (authorization or "").removeprefix("Bearer ").encode()
-    known = [hmac.compare_digest(given, key.encode()) for key in keys]
-    if keys and not any(known):
-        raise Unauthorized("this gateway wants a key: send `Authorization: Bearer KEY` with one it knows")
+@router.post("/v1/keys", status_code=201)
+async def create(wanted: KeyRequest, request: Request) -> NewKey:
+    """Make a key for a tenant; the answer alone holds it."""
+    return await _keys(request).create(wanted)
+
+
+@router.get("/v1/keys")
+async def listing(request: Request) -> KeyPage:
+    """Every key of every tenant, without secrets."""
+    return KeyPage(keys=await _keys(request).all())
+
+
+@router.delete("/v1/keys/{key_id}", status_code=204, response_class=Response)
+async def revoke(key_id: Annotated[KeyId, Path()], request: Request) -> None:
+    """Let a key open nothing more, at other gateways within seconds."""
+    await _keys(request).revoke(key_id)
+
+
+def _keys(request: Request) -> KeyStore:
+    keys: KeyStore = request.app.state.keys
+    return keys

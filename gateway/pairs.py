@@ -7,12 +7,14 @@ from typing import Annotated, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from gateway.callers import READ
 from gateway.job_state import JobReader
-from retouche.contract.jobs import JobId, PairPage, TracePage
+from gateway.ownership import OwnJob
+from retouche.contract.jobs import PairPage, TracePage
 from retouche.errors import NotFound
 from retouche.pairs import PAIR_SCHEMA, TRACE_SCHEMA, read_pairs, read_traces
 from retouche.store import ObjectStore, shard_path
@@ -21,7 +23,6 @@ router = APIRouter(tags=["pairs"])
 
 RowT = TypeVar("RowT", bound=BaseModel)
 
-JobPath = Annotated[JobId, Path()]
 Format = Literal["json", "ndjson", "parquet"]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[
@@ -29,9 +30,9 @@ Cursor = Annotated[
 ]
 
 
-@router.get("/v1/jobs/{job_id}/pairs", response_model=PairPage)
+@router.get("/v1/jobs/{job_id}/pairs", response_model=PairPage, dependencies=[READ])
 async def pairs(
-    job_id: JobPath, request: Request, format: Format = "json", limit: Limit = 100, cursor: Cursor = None
+    job_id: OwnJob, request: Request, format: Format = "json", limit: Limit = 100, cursor: Cursor = None
 ) -> PairPage | Response:
     """The pairs of the finished shards: a page, or all of them as NDJSON or one Parquet file."""
     shards = await _finished(request, job_id)
@@ -41,9 +42,9 @@ async def pairs(
     return _download(request, job_id, "shards", shards, read_pairs, PAIR_SCHEMA, format)
 
 
-@router.get("/v1/jobs/{job_id}/traces", response_model=TracePage)
+@router.get("/v1/jobs/{job_id}/traces", response_model=TracePage, dependencies=[READ])
 async def traces(
-    job_id: JobPath, request: Request, format: Format = "json", limit: Limit = 100, cursor: Cursor = None
+    job_id: OwnJob, request: Request, format: Format = "json", limit: Limit = 100, cursor: Cursor = None
 ) -> TracePage | Response:
     """Every image of the finished shards and what became of it, dropped ones and their reasons included."""
     shards = await _finished(request, job_id)
@@ -55,7 +56,6 @@ async def traces(
 
 async def _finished(request: Request, job_id: str) -> list[int]:
     reader: JobReader = request.app.state.reader
-    await reader.record(job_id)
     return await reader.finished(job_id)
 
 

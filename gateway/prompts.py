@@ -11,10 +11,12 @@ from typing import IO
 from fastapi import APIRouter, Request
 from pydantic import TypeAdapter, ValidationError
 
+from gateway.callers import CURATE, TheCaller
 from retouche.contract.jobs import PromptSetInfo
 from retouche.contract.payload import Prompt
 from retouche.errors import BadPrompts, PayloadTooLarge
 from retouche.store import ObjectStore, prompt_set_path
+from retouche.tenancy import own
 
 router = APIRouter(tags=["prompts"])
 
@@ -30,6 +32,7 @@ _IN_MEMORY = 4_000_000  # bytes of prompts before they are spooled to disk
 @router.post(
     "/v1/prompts",
     status_code=201,
+    dependencies=[CURATE],
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -40,31 +43,32 @@ _IN_MEMORY = 4_000_000  # bytes of prompts before they are spooled to disk
         }
     },
 )
-async def upload(request: Request) -> PromptSetInfo:
+async def upload(caller: TheCaller, request: Request) -> PromptSetInfo:
     """Store a prompt set: one prompt a line, NDJSON, or CSV with a prompt column, by Content-Type."""
     kind = request.headers.get("content-type", "text/plain").split(";")[0].strip()
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spool:
         async with aclosing(_lines(request)) as lines:
             count = await _spool(_read(kind, lines), spool)
-        return await keep(request.app.state.store, spool, count)
+        return await keep(request.app.state.store, caller.tenant, spool, count)
 
 
-async def keep_inline(store: ObjectStore, prompts: Iterable[str]) -> PromptSetInfo:
+async def keep_inline(store: ObjectStore, tenant: str, prompts: Iterable[str]) -> PromptSetInfo:
     """Store prompts that came within a job's specification."""
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spool:
         count = 0
         for prompt in prompts:
             spool.write(json.dumps(prompt).encode() + b"\n")
             count += 1
-        return await keep(store, spool, count)
+        return await keep(store, tenant, spool, count)
 
 
-async def keep(store: ObjectStore, spool: IO[bytes], count: int) -> PromptSetInfo:
-    """Store what was spooled under its digest."""
+async def keep(store: ObjectStore, tenant: str, spool: IO[bytes], count: int) -> PromptSetInfo:
+    """Store what was spooled under its digest, for the tenant to see."""
     spool.seek(0)
     data = spool.read()
     reference = "sha256:" + hashlib.sha256(data).hexdigest()
     await store.create(prompt_set_path(reference), data)
+    await own(store, tenant, "prompts", reference)
     return PromptSetInfo(prompt_set=reference, prompts=count)
 
 

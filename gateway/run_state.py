@@ -6,11 +6,13 @@ logged something, and queued before.
 
 import asyncio
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 
 from retouche.contract.runs import Artifact, Run, RunRecord, RunResult, RunState, TrainingMetrics
 from retouche.errors import NotFound, RunNotFound
 from retouche.store import ObjectStore, run_path
+from retouche.tenancy import owned
 
 
 class RunReader:
@@ -24,12 +26,26 @@ class RunReader:
         try:
             return RunRecord.model_validate_json(await self._store.get(run_path(run_id, "spec.json")))
         except NotFound:
-            raise RunNotFound(f"there is no run {run_id}; GET /v1/runs lists them") from None
+            raise _not_found(run_id) from None
 
-    async def newest_first(self) -> list[str]:
-        """The identifiers of all runs."""
+    async def record_of(self, tenant: str, run_id: str) -> RunRecord:
+        """The record of a tenant's own run; RunNotFound for any other."""
+        record = await self.record(run_id)
+        if record.tenant != tenant:
+            raise _not_found(run_id)
+        return record
+
+    async def all(self) -> list[str]:
+        """The identifiers of all runs of all tenants, the newest first."""
+        return await self._newest_first(await self._store.folders("runs"))
+
+    async def of(self, tenant: str) -> list[str]:
+        """The identifiers of a tenant's runs, the newest first."""
+        return await self._newest_first(await owned(self._store, tenant, "runs"))
+
+    async def _newest_first(self, run_ids: Iterable[str]) -> list[str]:
         records = {}
-        for run_id in await self._store.folders("runs"):
+        for run_id in run_ids:
             with suppress(RunNotFound):
                 records[run_id] = await self.record(run_id)
         return sorted(records, key=lambda run_id: records[run_id].created_at, reverse=True)
@@ -72,6 +88,10 @@ class RunReader:
             return await self._store.get(run_path(run_id, name))
         except NotFound:
             return None
+
+
+def _not_found(run_id: str) -> RunNotFound:
+    return RunNotFound(f"there is no run {run_id}; GET /v1/runs lists them")
 
 
 def _state(finished: bool, cancelled: bool, failed: bool, logged: bool) -> RunState:

@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path as FilePath
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from redis.exceptions import RedisError
 
+from gateway.callers import READ, TRAIN, TheCaller
 from gateway.changes import announce, changes
 from gateway.job_state import JobReader
+from gateway.ownership import OwnRun
 from gateway.run_state import RunReader
 from retouche import queue
 from retouche.contract.payload import RunId
@@ -30,53 +32,56 @@ from retouche.contract.runs import (
 from retouche.errors import Conflict, FieldProblem, InvalidPayload, NotFound, QueueUnavailable
 from retouche.profile import Profile, located
 from retouche.store import ObjectStore, run_path
+from retouche.tenancy import own
 
 router = APIRouter(tags=["runs"])
 
 _ENDED = ("finished", "failed", "cancelled")
 _PREDICTION_TYPES = ("epsilon", "v_prediction")
 
-RunPath = Annotated[RunId, Path()]
 
-
-@router.post("/v1/runs", status_code=201)
-async def submit(spec: RunSpec, request: Request, response: Response) -> Run:
+@router.post("/v1/runs", status_code=201, dependencies=[TRAIN])
+async def submit(spec: RunSpec, caller: TheCaller, request: Request, response: Response) -> Run:
     """Start a training run. The same specification is the same run: 200 if it is known already."""
     state = request.app.state
     complete = _with_defaults(spec, state.profile)
     _check_base(complete.base or "")
     for job_id in (complete.data.job, *complete.data.more_jobs):
         if job_id is not None:
-            await _check_job(state.reader, job_id, complete.data.follow)
-    record = RunRecord(spec=complete, created_at=datetime.now(UTC))
-    run_id = complete.run_id
+            await _check_job(state.reader, caller.tenant, job_id, complete.data.follow)
+    run_id = complete.run_id(caller.tenant)
+    record = RunRecord(id=run_id, tenant=caller.tenant, spec=complete, created_at=datetime.now(UTC))
+    await own(state.store, caller.tenant, "runs", run_id)
     if not await state.store.create(run_path(run_id, "spec.json"), record.model_dump_json().encode()):
         response.status_code = 200
     await _enqueue_pending(request.app, run_id)
     return await _reader(request).run(run_id)
 
 
-@router.get("/v1/runs")
+@router.get("/v1/runs", dependencies=[READ])
 async def listing(
-    request: Request, limit: Annotated[int, Query(ge=1, le=200)] = 50, cursor: RunId | None = None
+    caller: TheCaller,
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: RunId | None = None,
 ) -> RunPage:
     """Runs, the newest first; `cursor` is the last page's `next_cursor`."""
     reader = _reader(request)
-    ordered = await reader.newest_first()
+    ordered = await reader.of(caller.tenant)
     begin = ordered.index(cursor) + 1 if cursor in ordered else 0
     page = ordered[begin : begin + limit]
     more = begin + limit < len(ordered)
     return RunPage(runs=[await reader.run(run_id) for run_id in page], next_cursor=page[-1] if more else None)
 
 
-@router.get("/v1/runs/{run_id}")
-async def show(run_id: RunPath, request: Request) -> Run:
+@router.get("/v1/runs/{run_id}", dependencies=[READ])
+async def show(run_id: OwnRun, request: Request) -> Run:
     """One run and how far it has come."""
     return await _reader(request).run(run_id)
 
 
-@router.post("/v1/runs/{run_id}/cancel")
-async def cancel(run_id: RunPath, request: Request) -> Run:
+@router.post("/v1/runs/{run_id}/cancel", dependencies=[TRAIN])
+async def cancel(run_id: OwnRun, request: Request) -> Run:
     """Stop a run after a last checkpoint. Conflict if it has ended already."""
     run = await _reader(request).run(run_id)
     if run.state in ("finished", "failed"):
@@ -86,8 +91,8 @@ async def cancel(run_id: RunPath, request: Request) -> Run:
     return await _reader(request).run(run_id)
 
 
-@router.post("/v1/runs/{run_id}/retry")
-async def retry(run_id: RunPath, request: Request) -> Run:
+@router.post("/v1/runs/{run_id}/retry", dependencies=[TRAIN])
+async def retry(run_id: OwnRun, request: Request) -> Run:
     """Go on with a cancelled or failed run from its last checkpoint. Conflict if it is finished."""
     state, run = request.app.state, await _reader(request).run(run_id)
     if run.state == "finished":
@@ -103,13 +108,8 @@ async def retry(run_id: RunPath, request: Request) -> Run:
     return await _reader(request).run(run_id)
 
 
-async def known_run(run_id: RunPath, request: Request) -> None:
-    """RunNotFound before a stream has begun, after which no status can be sent."""
-    await _reader(request).record(run_id)
-
-
-@router.get("/v1/runs/{run_id}/events", response_class=EventSourceResponse, dependencies=[Depends(known_run)])
-async def events(run_id: RunPath, request: Request) -> AsyncIterator[ServerSentEvent]:
+@router.get("/v1/runs/{run_id}/events", response_class=EventSourceResponse, dependencies=[READ])
+async def events(run_id: OwnRun, request: Request) -> AsyncIterator[ServerSentEvent]:
     """The run's state now and whenever it logs, as server-sent events; ends when the run does."""
     reader, number, last = _reader(request), 0, None
     async for _ in changes(request.app.state.redis, run_id):
@@ -124,8 +124,8 @@ async def events(run_id: RunPath, request: Request) -> AsyncIterator[ServerSentE
             return
 
 
-@router.get("/v1/runs/{run_id}/metrics", dependencies=[Depends(known_run)])
-async def metrics(run_id: RunPath, request: Request) -> Response:
+@router.get("/v1/runs/{run_id}/metrics", dependencies=[READ])
+async def metrics(run_id: OwnRun, request: Request) -> Response:
     """Everything the run has logged, one TrainingMetrics a line."""
     store: ObjectStore = request.app.state.store
     try:
@@ -135,14 +135,14 @@ async def metrics(run_id: RunPath, request: Request) -> Response:
     return Response(logged, media_type="application/x-ndjson")
 
 
-@router.get("/v1/runs/{run_id}/artifacts", dependencies=[Depends(known_run)])
-async def artifacts(run_id: RunPath, request: Request) -> list[Artifact]:
+@router.get("/v1/runs/{run_id}/artifacts", dependencies=[READ])
+async def artifacts(run_id: OwnRun, request: Request) -> list[Artifact]:
     """The files that the run has made."""
     return await _reader(request).artifacts(run_id)
 
 
-@router.get("/v1/runs/{run_id}/artifacts/{name:path}", dependencies=[Depends(known_run)])
-async def download(run_id: RunPath, name: str, request: Request) -> StreamingResponse:
+@router.get("/v1/runs/{run_id}/artifacts/{name:path}", dependencies=[READ])
+async def download(run_id: OwnRun, name: str, request: Request) -> StreamingResponse:
     """One of these files, streamed."""
     known = {artifact.name: artifact.bytes for artifact in await _reader(request).artifacts(run_id)}
     if name not in known:
@@ -157,7 +157,7 @@ async def download(run_id: RunPath, name: str, request: Request) -> StreamingRes
 
 async def recover_all(app: FastAPI) -> list[str]:
     """Enqueue every run that should be running and is not; returns them."""
-    return [run_id for run_id in await app.state.runs.newest_first() if await _enqueue_pending(app, run_id)]
+    return [run_id for run_id in await app.state.runs.all() if await _enqueue_pending(app, run_id)]
 
 
 async def _enqueue_pending(app: FastAPI, run_id: str) -> bool:
@@ -206,7 +206,8 @@ def _check_base(base: str) -> None:
         )
 
 
-async def _check_job(reader: JobReader, job_id: str, follow: bool) -> None:
+async def _check_job(reader: JobReader, tenant: str, job_id: str, follow: bool) -> None:
+    await reader.record_of(tenant, job_id)
     job = await reader.job(job_id)
     if follow:
         return

@@ -1,7 +1,11 @@
 """What the gateway reads from the environment (RETOUCHE_*)."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Settings(BaseSettings):
@@ -21,7 +25,23 @@ class Settings(BaseSettings):
     reward_url: str = "http://127.0.0.1:8705"
     service_timeout_seconds: float = 300.0
     recover_seconds: float = Field(default=30.0, gt=0, description="how often lost shards are looked for")
-    api_keys: list[str] = Field(default=[], description="none: open, as fits a loopback address")
+    internal_token: SecretStr | None = Field(default=None, description="what the services want of callers")
+    require_keys: bool = Field(
+        default=False,
+        description="false: open, every caller is the tenant `local`; on a loopback address only",
+    )
+    admin_key: SecretStr | None = Field(
+        default=None, min_length=32, description="a key that may make keys: the first one, from outside"
+    )
+
+    @model_validator(mode="after")
+    def _open_on_loopback_only(self) -> Self:
+        if not self.require_keys and self.host not in _LOOPBACK:
+            raise ValueError(
+                f"RETOUCHE_HOST={self.host} is open to others: set RETOUCHE_REQUIRE_KEYS=true and "
+                "RETOUCHE_ADMIN_KEY, or listen on 127.0.0.1"
+            )
+        return self
 
     @property
     def service_urls(self) -> dict[str, str]:

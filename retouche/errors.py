@@ -6,6 +6,7 @@ RetoucheError                  500 internal              bug; not retryable
 │   └── BadPrompts             400 bad-prompts           a prompt file that cannot be read
 ├── InvalidPayload             422 invalid-payload       payload validation, and nothing else
 ├── Unauthorized               401 unauthorized          no key, or one that is not known
+├── Forbidden                  403 forbidden             the key lacks a scope, which is named
 ├── NotFound                   404 not-found
 │   ├── ImageNotFound          404 image-not-found       the reference is not in the object store
 │   ├── JobNotFound            404 job-not-found
@@ -99,6 +100,10 @@ class InvalidPayload(RetoucheError):
 
 class Unauthorized(RetoucheError):
     code, status = "unauthorized", 401
+
+
+class Forbidden(RetoucheError):
+    code, status = "forbidden", 403
 
 
 class NotFound(RetoucheError):

@@ -8,6 +8,8 @@ jobs/<id>/cancelled              there while the job is cancelled
 jobs/<id>/failed/<n>.json        why a shard was given up; removed by a retry
 jobs/<id>/traces/<n>.parquet     every image and edit of a shard, written before its pairs
 jobs/<id>/shards/<n>.parquet     a shard's pairs, its report in the schema metadata: the shard's commit
+keys/<id>.json                   an API key: its tenant, its scopes and the digest of its secret
+tenants/<tenant>/jobs/<id>       empty: the tenant may see it; so runs/<id>, prompts/<hex>, images/ab/<hex>
 latents/<vae>/ab/<hex>           an image's latents under its digest, per autoencoder
 embeddings/<encoder>/ab/<hex>    a prompt's embeddings under its digest, per text encoder
 runs/<id>/spec.json              a training run; beside it cancelled, failed.json and finished.json

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -14,12 +15,15 @@ from retouche import __version__
 from retouche.contract.services import Health, Readiness
 from retouche.errors import Problem, Unavailable
 from serving import problems
+from serving.guard import Admit, Guard, only_with
 from serving.metrics import Metrics, RequestTimer
+from serving.settings import ServiceSettings
 
 MAX_BODY_BYTES = 64_000_000
 _CLIENT_GONE = 499  # nobody reads this answer; the metrics count it
 
 AnswerT = TypeVar("AnswerT")
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
 _log = logging.getLogger("retouche.serving")
 
@@ -34,10 +38,12 @@ def create_app(
     *,
     max_body_bytes: int = MAX_BODY_BYTES,
     streamed_body_bytes: Mapping[str, int] = {},
+    admit: Admit | None = None,
 ) -> FastAPI:
     """An application that answers `/healthz` at once and `/readyz` when `load` has come back.
 
     `streamed_body_bytes`: limits for the paths that read their body as a stream.
+    `admit` raises for who may not call; none: everybody may.
     `load` keeps what the routes need in `app.state`; if it fails, `/readyz` says why.
     """
     app = FastAPI(title=title, version=__version__, lifespan=_lifespan(load), responses=_PROBLEMS)
@@ -47,10 +53,24 @@ def create_app(
     )
     problems.install(app)
     app.add_middleware(problems.BodyLimit, most=max_body_bytes, streamed=streamed_body_bytes)
+    if admit is not None:
+        app.add_middleware(Guard, admit=admit)
     app.add_middleware(RequestTimer, metrics=app.state.metrics)
     app.include_router(_health())
     app.include_router(router)
     return app
+
+
+def create_service(
+    title: str,
+    router: APIRouter,
+    load: Callable[[SettingsT, FastAPI], Awaitable[Loaded]],
+    settings: SettingsT,
+) -> FastAPI:
+    """The application of a service that answers its own system alone, where the settings have a token."""
+    token = settings.internal_token
+    admit = only_with(token.get_secret_value()) if token else None
+    return create_app(title, router, partial(load, settings), admit=admit)
 
 
 def require_ready(request: Request) -> Readiness:

@@ -17,6 +17,7 @@ from retouche.errors import (
     PayloadTooLarge,
     Problem,
     RetoucheError,
+    Unauthorized,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -34,7 +35,7 @@ def install(app: FastAPI) -> None:
 
 def answer(error: RetoucheError) -> Response:
     """The response for an error, with Retry-After where it says when to come back."""
-    headers = {}
+    headers = {"www-authenticate": 'Bearer realm="retouche"'} if isinstance(error, Unauthorized) else {}
     if error.retryable:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds or 1)))
     return _respond(error.problem(), headers)

@@ -1,6 +1,6 @@
 """What every service reads from the environment (RETOUCHE_*)."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -12,4 +12,9 @@ class ServiceSettings(BaseSettings):
     store: str = Field(default=".retouche/store", description="object store: a folder or a URL")
     profile: str = Field(default="shapes", description="name in deploy/profiles, or path of a YAML file")
     host: str = "127.0.0.1"
+    internal_token: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="wanted of every caller; none: open, as fits a loopback address",
+    )
     max_waiting: int = Field(default=256, description="items that may wait for the model before 429")

@@ -26,6 +26,7 @@ from rich.table import Table
 from retouche.cli.progress import follow
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.jobs import CurationSpec
+from retouche.contract.payload import LOCAL
 from retouche.contract.runs import (
     DiffusionDpo,
     DiffusionRpo,
@@ -190,7 +191,7 @@ def _scores(trial: Trial) -> list[float]:
         optimisation=OPTIMISATION,
         seed=trial.seed,
     )
-    folder = Path(trial.folder) / f"{spec.run_id}-{METHODS[trial.method][0]}-{len(trial.pairs)}"
+    folder = Path(trial.folder) / f"{spec.run_id(LOCAL)}-{METHODS[trial.method][0]}-{len(trial.pairs)}"
     kept = folder / "scores.json"
     if not kept.exists():
         pairs = EncodedPairs(ObjectStore(trial.store), _encoding(), trial.pairs, trial.seed)

@@ -14,7 +14,10 @@ from trainer.policy import Policy
 
 
 def write(folder: Path, spec: RunSpec, base: str, policy: Policy, result: RunResult) -> Path:
-    """Write `folder`/artifacts from the last weights in `folder`; returns it. `base`: where that lies."""
+    """Write `folder`/artifacts from the last weights in `folder`; returns it.
+
+    `folder` is named as the run; `base`: where that lies.
+    """
     artifacts = folder / "artifacts"
     artifacts.mkdir(parents=True, exist_ok=True)
     trained = load_file(folder / "weights.safetensors")
@@ -26,11 +29,11 @@ def write(folder: Path, spec: RunSpec, base: str, policy: Policy, result: RunRes
     else:
         save_adapter(policy, artifacts)
     (artifacts / "specification.json").write_text(spec.model_dump_json(indent=2) + "\n")
-    (artifacts / "README.md").write_text(model_card(spec, result))
+    (artifacts / "README.md").write_text(model_card(folder.name, spec, result))
     return artifacts
 
 
-def model_card(spec: RunSpec, result: RunResult) -> str:
+def model_card(run_id: str, spec: RunSpec, result: RunResult) -> str:
     """What was trained on what, how, and what came of it, in the Hub's format."""
     metrics, tuning, how = result.metrics, spec.tuning, spec.optimisation
     kind = "lora" if tuning.kind == "lora" else "full"
@@ -71,11 +74,11 @@ def model_card(spec: RunSpec, result: RunResult) -> str:
     front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in header.items())
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return (
-        f"---\n{front}\n---\n\n# {spec.run_id}\n\n"
+        f"---\n{front}\n---\n\n# {run_id}\n\n"
         f"{spec.base}, tuned with Retouche on preference pairs by `{spec.objective.name}`.\n\n"
         f"    {load}\n\n| | |\n|---|---|\n{table}\n\n"
         "The last metrics are those of the training pairs; they do not say that the images are better. "
-        f"`retouche evaluate {spec.run_id} --prompts FILE` does.\n"
+        f"`retouche evaluate {run_id} --prompts FILE` does.\n"
     )
 
 

@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from redis import Redis as BlockingRedis
@@ -17,14 +18,16 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from redis.typing import EncodableT, FieldT
 
-from retouche.client.stages import StageClient
-from retouche.contract.jobs import SHARD_PROMPTS, JobRecord
+from retouche.client.stages import StageClient, bearing
+from retouche.contract.jobs import SHARD_PROMPTS, ImageTrace, JobRecord
+from retouche.contract.payload import ImageRef
 from retouche.contract.stages import STAGES
 from retouche.coordination import SHARDS_STREAM, SHARDS_STREAM_LENGTH, events_channel, progress_key
 from retouche.errors import RetoucheError
 from retouche.pairs import write_pairs, write_traces
 from retouche.queue import curate_queue, enqueue_next
 from retouche.store import ObjectStore, job_path, prompt_set_path, shard_path
+from retouche.tenancy import own_images
 from worker.curate import Curation, ShardPrompts, curate, prepare
 from worker.limits import Limit, ServiceAway
 from worker.settings import Settings
@@ -61,7 +64,7 @@ async def _curate_until_cancelled(
     settings: Settings, store: ObjectStore, redis: Redis, record: JobRecord, shard: int
 ) -> None:
     """Curate; drop everything when the cancelled marker appears; note a shard that has to be given up."""
-    job_id = record.spec.job_id
+    job_id = record.id
     work = asyncio.create_task(_curate(settings, store, redis, record, shard))
     try:
         while not (await asyncio.wait({work}, timeout=_PUBLISH_SECONDS))[0]:
@@ -80,9 +83,13 @@ async def _curate_until_cancelled(
 async def _curate(
     settings: Settings, store: ObjectStore, redis: Redis, record: JobRecord, shard: int
 ) -> None:
-    began, job_id = time.monotonic(), record.spec.job_id
+    began, job_id = time.monotonic(), record.id
     limits = {stage: Limit(stage, settings.most_in_flight, settings.patience_seconds) for stage in STAGES}
-    async with StageClient(settings.service_urls, timeout_seconds=settings.call_timeout_seconds) as client:
+    async with StageClient(
+        settings.service_urls,
+        timeout_seconds=settings.call_timeout_seconds,
+        headers=bearing(settings.internal_token),
+    ) as client:
         curation = await prepare(record.spec, client, limits)
         publishing = asyncio.create_task(_publish(redis, job_id, shard, curation))
         try:
@@ -90,8 +97,15 @@ async def _curate(
         finally:
             publishing.cancel()
     curation.report.seconds = time.monotonic() - began
+    await own_images(store, record.tenant, _images(traces))
     await store.create(shard_path(job_id, "traces", shard), write_traces(traces))
     await store.create(shard_path(job_id, "shards", shard), write_pairs(pairs, curation.report))
+
+
+def _images(traces: Sequence[ImageTrace]) -> Iterator[ImageRef]:
+    for trace in traces:
+        made = [trace.image, *(edit.image for edit in trace.edits)]
+        yield from (image for image in made if image is not None)
 
 
 async def _tell_consumers(redis: Redis, job_id: str, shard: int) -> None:

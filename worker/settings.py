@@ -1,6 +1,6 @@
 """What a worker reads from the environment (RETOUCHE_*)."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -16,6 +16,7 @@ class Settings(BaseSettings):
     instruction_url: str = "http://127.0.0.1:8703"
     editing_url: str = "http://127.0.0.1:8704"
     reward_url: str = "http://127.0.0.1:8705"
+    internal_token: SecretStr | None = Field(default=None, description="what the services want of callers")
     call_timeout_seconds: float = 300.0
     patience_seconds: float = Field(
         default=600.0, description="how long a service may be away before its shard is given up"

@@ -2,7 +2,7 @@
 
 import typer
 
-from retouche.cli import curate, doctor, evaluate, jobs, loop, pairs, runs, train, up
+from retouche.cli import curate, doctor, evaluate, jobs, keys, loop, pairs, runs, train, up
 
 app = typer.Typer(
     name="retouche",
@@ -21,6 +21,7 @@ app.add_typer(jobs.app, name="jobs", help="Inspect, follow, cancel and retry cur
 app.add_typer(
     runs.app, name="runs", help="Inspect, follow, cancel and retry training runs; fetch what they made."
 )
+app.add_typer(keys.app, name="keys", help="Make, list and revoke API keys.")
 app.add_typer(pairs.app, name="pairs", help="Look at what came out, and take it away.")
 
 if __name__ == "__main__":

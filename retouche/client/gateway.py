@@ -3,7 +3,7 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -24,6 +24,7 @@ from retouche.contract.jobs import (
     PromptSetInfo,
     TracePage,
 )
+from retouche.contract.keys import KeyId, KeyInfo, KeyPage, KeyRequest, NewKey, Scope
 from retouche.contract.runs import Run, RunEvent, RunPage, RunSpec, TrainingMetrics
 from retouche.contract.services import ServiceStatus
 from retouche.errors import BadPrompts, RetoucheError, ServiceUnreachable
@@ -85,6 +86,19 @@ class AsyncRetouche:
     async def services(self) -> dict[str, ServiceStatus]:
         """Which services are up, and the models they have loaded."""
         return await self._json("GET", "/v1/services", dict[str, ServiceStatus])
+
+    async def create_key(self, tenant: str, scopes: Collection[Scope]) -> NewKey:
+        """A key for a tenant, told here alone; like the other two, for those whose own key has `admin`."""
+        wanted = KeyRequest(tenant=tenant, scopes=frozenset(scopes))
+        return await self._json("POST", "/v1/keys", NewKey, payload=wanted.model_dump(mode="json"))
+
+    async def keys(self) -> list[KeyInfo]:
+        """Every key of every tenant."""
+        return (await self._json("GET", "/v1/keys", KeyPage)).keys
+
+    async def revoke_key(self, key_id: KeyId) -> None:
+        """Let a key open nothing more."""
+        await self._call("DELETE", f"/v1/keys/{key_id}")
 
     async def upload_image(self, image: bytes | Path) -> ImageInfo:
         """Store an encoded PNG, JPEG or WebP image."""

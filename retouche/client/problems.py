@@ -11,6 +11,7 @@ from retouche.errors import (
     BadRequest,
     Conflict,
     DeadlineExceeded,
+    Forbidden,
     InvalidPayload,
     ModelFailure,
     NotFound,
@@ -33,7 +34,7 @@ _EXCERPT_CHARACTERS = 200
 _BY_STATUS: dict[int, type[RetoucheError]] = {
     400: BadRequest,
     401: Unauthorized,
-    403: Unauthorized,
+    403: Forbidden,
     404: NotFound,
     409: Conflict,
     413: PayloadTooLarge,

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 import httpx2
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from retouche.client.problems import raise_for_problem, transport_errors, validated
 from retouche.client.replicas import Replicas
@@ -36,6 +36,11 @@ class Answer(Generic[ResponseT]):
 
     response: ResponseT
     remembered: bool
+
+
+def bearing(token: SecretStr | None) -> dict[str, str]:
+    """The header that the services want: that of the token their system shares, if it has one."""
+    return {"authorization": f"Bearer {token.get_secret_value()}"} if token else {}
 
 
 class StageClient:

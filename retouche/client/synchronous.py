@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -19,6 +19,7 @@ from retouche.contract.jobs import (
     PreferencePair,
     PromptSetInfo,
 )
+from retouche.contract.keys import KeyId, KeyInfo, NewKey, Scope
 from retouche.contract.runs import Run, RunEvent, RunSpec, TrainingMetrics
 from retouche.contract.services import ServiceStatus
 from retouche.contract.stages import (
@@ -84,6 +85,15 @@ class Retouche:
 
     def image(self, reference: str) -> bytes:
         return self._wait(self._client.image(reference))
+
+    def create_key(self, tenant: str, scopes: Collection[Scope]) -> NewKey:
+        return self._wait(self._client.create_key(tenant, scopes))
+
+    def keys(self) -> list[KeyInfo]:
+        return self._wait(self._client.keys())
+
+    def revoke_key(self, key_id: KeyId) -> None:
+        self._wait(self._client.revoke_key(key_id))
 
     def upload_prompts(self, file: Path) -> PromptSetInfo:
         return self._wait(self._client.upload_prompts(file))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from retouche.contract.payload import Digest, Frozen, ImageRef, ModelIdentity, Payload, Prompt
+from retouche.contract.payload import Digest, Frozen, ImageRef, ModelIdentity, Payload, Prompt, TenantName
 from retouche.contract.stages import (
     Adapter,
     Critique,
@@ -105,15 +105,17 @@ class CurationSpec(Frozen):
             raise ValueError("each reward model may be named once in `rewards`")
         return self
 
-    @property
-    def job_id(self) -> str:
-        """Derived from the content: submitting the same specification twice is the same job."""
-        return "job-" + hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+    def job_id(self, tenant: TenantName) -> str:
+        """Derived from the content: a tenant that submits the same specification twice has one job."""
+        content = f"{tenant}\n{self.model_dump_json()}"
+        return "job-" + hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 class JobRecord(Frozen):
     """`jobs/<id>/spec.json`: the specification as it was accepted, its prompts as a prompt set."""
 
+    id: JobId
+    tenant: TenantName
     spec: CurationSpec
     created_at: datetime
     prompt_set: Digest

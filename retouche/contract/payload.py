@@ -8,9 +8,12 @@ MAX_PROMPT_CHARACTERS = 2_000
 MAX_SEED = 2**63 - 1
 MAX_DATA_URI_CHARACTERS = 16_000_000  # about 12 MB of image
 
+LOCAL = "local"  # the tenant of a gateway that wants no keys
+
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 ImageRef = Digest
 RunId = Annotated[str, StringConstraints(pattern=r"^run-[0-9a-f]{16}$")]
+TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 ImageInput = Annotated[
     str,
     StringConstraints(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from retouche.contract.jobs import JobId
-from retouche.contract.payload import Digest, Frozen, ModelIdentity, Payload, RunId
+from retouche.contract.payload import Digest, Frozen, ModelIdentity, Payload, RunId, TenantName
 from retouche.contract.stages import Seed
 
 RunState = Literal["queued", "running", "finished", "failed", "cancelled"]
@@ -140,15 +140,17 @@ class RunSpec(Frozen):
     optimisation: Optimisation = Optimisation()
     seed: Seed = 0
 
-    @property
-    def run_id(self) -> str:
-        """Derived from the content: submitting the same specification twice is the same run."""
-        return "run-" + hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+    def run_id(self, tenant: TenantName) -> str:
+        """Derived from the content: a tenant that submits the same specification twice has one run."""
+        content = f"{tenant}\n{self.model_dump_json()}"
+        return "run-" + hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 class RunRecord(Frozen):
     """`runs/<id>/spec.json`: the specification as it was accepted."""
 
+    id: RunId
+    tenant: TenantName
     spec: RunSpec
     created_at: datetime
 

@@ -1,7 +1,6 @@
 """POST /v1/critique."""
 
 import asyncio
-from functools import partial
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
@@ -14,8 +13,7 @@ from services.critique.messages import SYSTEM, ask
 from services.critique.settings import Settings
 from services.vlm.backend import open_backend
 from services.vlm.chat import messages_revision
-from serving.app import Loaded, require_ready, while_connected
-from serving.app import create_app as create
+from serving.app import Loaded, create_service, require_ready, while_connected
 from serving.images import referenced
 from serving.memo import answered
 
@@ -24,7 +22,7 @@ router = APIRouter(tags=["critique"])
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The critique service."""
-    return create("Retouche critique", router, partial(_load, settings or Settings()))
+    return create_service("Retouche critique", router, _load, settings or Settings())
 
 
 async def _load(settings: Settings, app: FastAPI) -> Loaded:

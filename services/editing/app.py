@@ -1,7 +1,6 @@
 """POST /v1/edit."""
 
 import asyncio
-from functools import partial
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
@@ -15,8 +14,7 @@ from services.editing import model
 from services.editing.editor import Edit, batch_key
 from services.editing.settings import Settings
 from services.full_batches import in_full_batches
-from serving.app import Loaded, require_ready, while_connected
-from serving.app import create_app as create
+from serving.app import Loaded, create_service, require_ready, while_connected
 from serving.batching import MicroBatcher
 from serving.images import load_image, referenced, store_image
 from serving.memo import answered
@@ -26,7 +24,7 @@ router = APIRouter(tags=["editing"])
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The editing service."""
-    return create("Retouche editing", router, partial(_load, settings or Settings()))
+    return create_service("Retouche editing", router, _load, settings or Settings())
 
 
 async def _load(settings: Settings, app: FastAPI) -> Loaded:

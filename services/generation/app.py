@@ -14,8 +14,7 @@ from services.adapters import fetch, worn
 from services.full_batches import in_full_batches
 from services.generation import model
 from services.generation.settings import Settings
-from serving.app import Loaded, require_ready, while_connected
-from serving.app import create_app as create
+from serving.app import Loaded, create_service, require_ready, while_connected
 from serving.batching import MicroBatcher
 from serving.images import store_image
 from serving.memo import answered
@@ -25,7 +24,7 @@ router = APIRouter(tags=["generation"])
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The generation service."""
-    return create("Retouche generation", router, partial(_load, settings or Settings()))
+    return create_service("Retouche generation", router, _load, settings or Settings())
 
 
 async def _load(settings: Settings, app: FastAPI) -> Loaded:

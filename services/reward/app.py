@@ -1,7 +1,6 @@
 """POST /v1/reward."""
 
 import asyncio
-from functools import partial
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
@@ -13,8 +12,7 @@ from retouche.store import ObjectStore
 from services.reward import model
 from services.reward.reward_model import Judged
 from services.reward.settings import Settings
-from serving.app import Loaded, require_ready, while_connected
-from serving.app import create_app as create
+from serving.app import Loaded, create_service, require_ready, while_connected
 from serving.batching import MicroBatcher
 from serving.images import load_image, referenced
 from serving.memo import answered
@@ -24,7 +22,7 @@ router = APIRouter(tags=["reward"])
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The reward service."""
-    return create("Retouche reward", router, partial(_load, settings or Settings()))
+    return create_service("Retouche reward", router, _load, settings or Settings())
 
 
 async def _load(settings: Settings, app: FastAPI) -> Loaded:

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from gateway.app import create_app
 from gateway.job_state import JobReader
+from gateway.key_store import KeyStore
 from gateway.run_state import RunReader
 from gateway.settings import Settings
 from retouche.store import ObjectStore
@@ -49,7 +50,7 @@ def app(served: tuple[FastAPI, httpx2.Client], store: ObjectStore, redis_url: st
     app, _ = served
     assert redis_url == app.state.settings.redis_url
     app.state.store, app.state.reader = store, JobReader(store, app.state.redis)
-    app.state.runs = RunReader(store)
+    app.state.runs, app.state.keys = RunReader(store), KeyStore(store)
     return app
 
 

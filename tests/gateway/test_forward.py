@@ -93,6 +93,7 @@ def test_a_bad_payload_does_not_reach_the_service(gateway: httpx2.Client, genera
 
 
 def test_a_service_that_is_down_is_named(gateway: httpx2.Client) -> None:
+    gateway.post("/v1/generate", json={"prompt": "x", "seed": 7})
     answer = gateway.post("/v1/critique", json={"prompt": "x", "image": IMAGE})
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:retouche:service-unreachable")
     assert "critique" in answer.json()["detail"]

@@ -1,23 +1,129 @@
-"""With keys configured every call of the API needs one; health does not."""
+"""With keys wanted, every call needs one that is known and has the route's scope; health needs none."""
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
+from pydantic import SecretStr, ValidationError
 
 from gateway.app import create_app
 from gateway.settings import Settings
+from retouche.contract.keys import Scope
 from tests.gateway.server import serve
 
+ADMIN_KEY = "an-admin-key-that-nobody-guesses-0"
+OPEN = {"/healthz", "/readyz", "/metrics"}
+ABSENT = {
+    "job_id": "job-0000000000000000",
+    "run_id": "run-0000000000000000",
+    "key_id": "0" * 16,
+    "image": "sha256:" + "0" * 64,
+    "name": "README.md",
+}
 
-@pytest.mark.parametrize("given", [None, "Bearer wrong", "Bearer", "Basic secret", "Bearer sécret"])
-def test_without_a_known_key_nothing_is_answered(settings: Settings, given: str | None) -> None:
+
+@pytest.fixture
+def guarded(settings: Settings) -> Iterator[httpx2.Client]:
+    """A gateway that wants keys."""
+    wanting = settings.model_copy(update={"require_keys": True, "admin_key": SecretStr(ADMIN_KEY)})
+    with serve(create_app(wanting)) as client:
+        yield client
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def made(guarded: httpx2.Client, tenant: str, *scopes: Scope) -> dict[str, str]:
+    """The header of a new key."""
+    wanted = {"tenant": tenant, "scopes": scopes}
+    answer = guarded.post("/v1/keys", json=wanted, headers=bearer(ADMIN_KEY))
+    assert answer.status_code == 201, answer.text
+    return bearer(answer.json()["key"])
+
+
+def routes(client: httpx2.Client) -> list[tuple[str, str]]:
+    """Every method and path of the OpenAPI document, its identifiers those of things that are not there."""
+    paths = client.get("/openapi.json").json()["paths"]
+    return [(method.upper(), path.format(**ABSENT)) for path, methods in paths.items() for method in methods]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, "Bearer wrong", "Bearer", "Basic secret", "Bearer sécret", f"Bearer rt_{'0' * 16}_{'0' * 43}"],
+)
+def test_without_a_known_key_no_route_answers(guarded: httpx2.Client, given: str | None) -> None:
     headers = [] if given is None else [(b"authorization", given.encode())]
-    with serve(create_app(settings.model_copy(update={"api_keys": ["secret"]}))) as gateway:
-        answer = gateway.get("/v1/jobs", headers=headers)
-        assert (answer.status_code, answer.json()["type"]) == (401, "urn:retouche:unauthorized")
-        assert gateway.get("/healthz").status_code == 200
+    called = [(method, path) for method, path in routes(guarded) if path not in OPEN]
+    assert len(called) > 25
+    for method, path in called:
+        answer = guarded.request(method, path, headers=headers, content=b"{not even JSON")
+        assert answer.status_code == 401, (method, path)
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        if method != "HEAD":
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["type"] == "urn:retouche:unauthorized"
+    for path in OPEN:
+        assert guarded.get(path).status_code == 200
 
 
-def test_a_known_key_opens(settings: Settings) -> None:
-    with serve(create_app(settings.model_copy(update={"api_keys": ["other", "secret"]}))) as gateway:
-        answer: httpx2.Response = gateway.get("/v1/jobs", headers={"authorization": "Bearer secret"})
-        assert answer.status_code == 200
+def test_a_key_opens_what_its_scope_says_and_nothing_more(guarded: httpx2.Client) -> None:
+    """Every route has one scope: a key with all the others is told which one it lacks."""
+    scopes: tuple[Scope, ...] = ("curate", "train", "read", "services", "admin")
+    keys = {
+        lacking: made(guarded, "acme", *(scope for scope in scopes if scope != lacking)) for lacking in scopes
+    }
+    for method, path in routes(guarded):
+        if path in OPEN:
+            continue
+        answers = {scope: guarded.request(method, path, headers=key) for scope, key in keys.items()}
+        refused = [scope for scope, answer in answers.items() if answer.status_code == 403]
+        assert len(refused) == 1, (method, path, refused)
+        if method != "HEAD":
+            problem = answers[refused[0]].json()
+            assert problem["type"] == "urn:retouche:forbidden"
+            assert repr(refused[0]) in problem["detail"]
+
+
+def test_a_key_is_told_once_and_kept_as_a_digest(guarded: httpx2.Client, folder: Path) -> None:
+    wanted = {"tenant": "acme", "scopes": ["read"]}
+    told = guarded.post("/v1/keys", json=wanted, headers=bearer(ADMIN_KEY)).json()
+    assert told["key"].startswith(f"rt_{told['id']}_")
+    (stored,) = (folder / "keys").iterdir()
+    assert told["key"].removeprefix(f"rt_{told['id']}_") not in stored.read_text()
+    (listed,) = guarded.get("/v1/keys", headers=bearer(ADMIN_KEY)).json()["keys"]
+    assert listed == {name: value for name, value in told.items() if name != "key"}
+
+
+def test_a_revoked_key_opens_nothing(guarded: httpx2.Client) -> None:
+    key = made(guarded, "acme", "read")
+    assert guarded.get("/v1/jobs", headers=key).status_code == 200
+    identifier = key["authorization"].split("_")[1]
+    assert guarded.delete(f"/v1/keys/{identifier}", headers=bearer(ADMIN_KEY)).status_code == 204
+    assert guarded.get("/v1/jobs", headers=key).status_code == 401
+    assert guarded.delete(f"/v1/keys/{identifier}", headers=bearer(ADMIN_KEY)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        ({"tenant": "../other", "scopes": ["read"]}, "tenant"),
+        ({"tenant": "", "scopes": ["read"]}, "tenant"),
+        ({"tenant": "acme", "scopes": []}, "scopes"),
+        ({"tenant": "acme", "scopes": ["everything"]}, "scopes.0"),
+        ({"tenant": "acme", "scopes": ["read"], "secret": "mine"}, "secret"),
+    ],
+)
+def test_a_key_that_makes_no_sense_is_refused(
+    guarded: httpx2.Client, folder: Path, wanted: dict[str, object], field: str
+) -> None:
+    answer = guarded.post("/v1/keys", json=wanted, headers=bearer(ADMIN_KEY))
+    assert (answer.status_code, answer.json()["fields"][0]["field"]) == (422, field)
+    assert not (folder / "keys").exists()
+
+
+def test_an_open_gateway_serves_a_loopback_address_alone() -> None:
+    with pytest.raises(ValidationError, match="RETOUCHE_REQUIRE_KEYS=true"):
+        Settings(host="0.0.0.0")
+    Settings(host="0.0.0.0", require_keys=True)

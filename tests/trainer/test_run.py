@@ -16,6 +16,7 @@ from diffusers import StableDiffusionPipeline
 
 from gateway.app import create_app
 from retouche.client import Retouche
+from retouche.contract.payload import LOCAL
 from retouche.contract.runs import (
     DiffusionDpo,
     Full,
@@ -118,21 +119,22 @@ def test_a_killed_run_goes_on_on_another_machine_and_ends_with_the_same_bytes(
     spec = short_run(worlds.finished_job(store), steps=12)
     other = ObjectStore(str(tmp_path / "other"))
     shutil.copytree(store.url, other.url, dirs_exist_ok=True)
+    run_id = spec.run_id(LOCAL)
     for each in (store, other):
-        record = RunRecord(spec=spec, created_at=datetime.now(UTC))
-        run(each.create(run_path(spec.run_id, "spec.json"), record.model_dump_json().encode()))
-    command = [sys.executable, "-m", "trainer.run", spec.run_id]
+        record = RunRecord(id=run_id, tenant=LOCAL, spec=spec, created_at=datetime.now(UTC))
+        run(each.create(run_path(run_id, "spec.json"), record.model_dump_json().encode()))
+    command = [sys.executable, "-m", "trainer.run", run_id]
     subprocess.run(command, check=True, cwd=CHECKOUT, env=environment(store, redis_url, tmp_path / "a"))
 
     process = subprocess.Popen(command, cwd=CHECKOUT, env=environment(other, redis_url, tmp_path / "b"))
-    while not _has_checkpoint(other, spec.run_id) and process.poll() is None:
+    while not _has_checkpoint(other, run_id) and process.poll() is None:
         time.sleep(0.02)
     process.kill()
     process.wait()
-    assert not _finished(other, spec.run_id)
+    assert not _finished(other, run_id)
     subprocess.run(command, check=True, cwd=CHECKOUT, env=environment(other, redis_url, tmp_path / "c"))
 
-    lora = run_path(spec.run_id, "artifacts/pytorch_lora_weights.safetensors")
+    lora = run_path(run_id, "artifacts/pytorch_lora_weights.safetensors")
     assert run(store.get(lora)) == run(other.get(lora))
 
 

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from PIL import Image
 
 from retouche.contract.jobs import CurationSpec, JobRecord, JobReport, ModelIdentities, PreferencePair
-from retouche.contract.payload import ModelIdentity
+from retouche.contract.payload import LOCAL, ModelIdentity
 from retouche.contract.stages import Critique, EditInstruction
 from retouche.images import encode
 from retouche.pairs import write_pairs
 from retouche.store import ObjectStore, job_path, run, shard_path
+from retouche.tenancy import own, own_images
 from shapes.faults import is_fault_prone, shown_for
 from shapes.prompts import prompts_of, train_scenes
 from shapes.render import render
@@ -24,14 +25,17 @@ def submit(store: ObjectStore, shards: int = 2) -> str:
     """Accept a job of so many shards; returns its identifier. None of them is finished."""
     spec = CurationSpec(prompts=("a red circle on a gray background",), seed=shards)
     record = JobRecord(
+        id=spec.job_id(LOCAL),
+        tenant=LOCAL,
         spec=spec,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         prompt_set="sha256:" + "0" * 64,
         prompts=1,
         shards=shards,
     )
-    run(store.create(job_path(spec.job_id, "spec.json"), record.model_dump_json().encode()))
-    return spec.job_id
+    run(own(store, LOCAL, "jobs", record.id))
+    run(store.create(job_path(record.id, "spec.json"), record.model_dump_json().encode()))
+    return record.id
 
 
 def finish(store: ObjectStore, job_id: str, shard: int, pairs: int = 4) -> list[PreferencePair]:
@@ -39,6 +43,7 @@ def finish(store: ObjectStore, job_id: str, shard: int, pairs: int = 4) -> list[
     rng = random.Random(f"{job_id}:{shard}")
     prone = [scene for scene in train_scenes() if is_fault_prone(scene)]
     made = [_pair(store, rng.choice(prone), rng, shard * 100 + index) for index in range(pairs)]
+    run(own_images(store, LOCAL, [image for pair in made for image in (pair.chosen, pair.rejected)]))
     run(store.create(shard_path(job_id, "shards", shard), write_pairs(made, JobReport(pairs=len(made)))))
     return made
 

@@ -18,6 +18,7 @@ from rq.serializers import JSONSerializer
 
 from bench.stub_services import Stage, create_app
 from retouche.contract.jobs import SHARD_PROMPTS, CurationSpec, JobRecord
+from retouche.contract.payload import LOCAL
 from retouche.contract.stages import STAGES
 from retouche.coordination import SHARDS_STREAM
 from retouche.pairs import read_pairs, read_report, read_traces
@@ -36,17 +37,23 @@ def submitted(store: ObjectStore, redis_url: str, shards: int = SHARDS) -> str:
     lines = "".join(json.dumps(prompt) + "\n" for prompt in prompts).encode()
     spec = CurationSpec(prompt_set=digest(lines), instructions_per_image=1)
     record = JobRecord(
-        spec=spec, created_at=datetime.now(UTC), prompt_set=digest(lines), prompts=len(prompts), shards=shards
+        id=spec.job_id(LOCAL),
+        tenant=LOCAL,
+        spec=spec,
+        created_at=datetime.now(UTC),
+        prompt_set=digest(lines),
+        prompts=len(prompts),
+        shards=shards,
     )
 
     async def write() -> None:
         await store.put(prompt_set_path(digest(lines)), lines)
-        await store.put(job_path(spec.job_id, "spec.json"), record.model_dump_json().encode())
+        await store.put(job_path(record.id, "spec.json"), record.model_dump_json().encode())
 
     asyncio.run(write())
     with Redis.from_url(redis_url) as connection:
-        fill_window(curate_queue(connection), spec.job_id, range(shards))
-    return spec.job_id
+        fill_window(curate_queue(connection), record.id, range(shards))
+    return record.id
 
 
 @contextmanager

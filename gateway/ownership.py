@@ -1,0 +1,57 @@
+"""Whose things an identifier names: of another tenant's, the answer is that there are none."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+
+from gateway.callers import TheCaller
+from gateway.job_state import JobReader
+from gateway.run_state import RunReader
+from retouche.contract.jobs import JobId
+from retouche.contract.payload import ImageInput, ImageRef, RunId
+from retouche.errors import ImageNotFound, NotFound
+from retouche.tenancy import owns
+
+
+async def _job(job_id: Annotated[JobId, Path()], caller: TheCaller, request: Request) -> str:
+    reader: JobReader = request.app.state.reader
+    return (await reader.record_of(caller.tenant, job_id)).id
+
+
+async def _run(run_id: Annotated[RunId, Path()], caller: TheCaller, request: Request) -> str:
+    reader: RunReader = request.app.state.runs
+    return (await reader.record_of(caller.tenant, run_id)).id
+
+
+async def _image(image: Annotated[ImageRef, Path()], caller: TheCaller, request: Request) -> str:
+    await check_images(request, caller.tenant, [image])
+    return image
+
+
+# Identifiers in a path, once they are known to be the caller's.
+OwnJob = Annotated[str, Depends(_job)]
+OwnRun = Annotated[str, Depends(_run)]
+OwnImage = Annotated[str, Depends(_image)]
+
+
+async def check_images(request: Request, tenant: str, images: Iterable[ImageInput]) -> None:
+    """ImageNotFound unless the tenant may see every one that is a reference."""
+    for image in images:
+        if image.startswith("data:"):
+            continue
+        if not await owns(request.app.state.store, tenant, "images", image):
+            raise ImageNotFound(f"image {image} is not in the store; upload it with POST /v1/images first")
+
+
+async def check_adapter(request: Request, tenant: str, run_id: RunId | None) -> None:
+    """RunNotFound unless the run is the tenant's."""
+    if run_id is not None:
+        reader: RunReader = request.app.state.runs
+        await reader.record_of(tenant, run_id)
+
+
+async def check_prompt_set(request: Request, tenant: str, prompt_set: str) -> None:
+    """NotFound unless the tenant has uploaded it."""
+    if not await owns(request.app.state.store, tenant, "prompts", prompt_set):
+        raise NotFound(f"prompt_set: {prompt_set} is not in the store; upload it with POST /v1/prompts first")
