@@ -21,6 +21,7 @@ from serving.settings import ServiceSettings
 
 MAX_BODY_BYTES = 64_000_000
 _CLIENT_GONE = 499  # nobody reads this answer; the metrics count it
+_UNWATCHED_SECONDS = 0.02
 
 AnswerT = TypeVar("AnswerT")
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
@@ -56,8 +57,8 @@ def create_app(
     if admit is not None:
         app.add_middleware(Guard, admit=admit)
     app.add_middleware(RequestTimer, metrics=app.state.metrics)
+    app.include_router(router)  # before the rest: routes are tried in turn
     app.include_router(_health())
-    app.include_router(router)
     return app
 
 
@@ -83,22 +84,48 @@ def require_ready(request: Request) -> Readiness:
 
 
 async def while_connected(request: Request, answer: Awaitable[AnswerT]) -> AnswerT:
-    """Wait for `answer`, but give it up when the client has gone: nobody would read it."""
-    task, gone = asyncio.ensure_future(answer), asyncio.ensure_future(_disconnected(request))
+    """Wait for `answer`, but give it up when the client has gone: nobody would read it.
+
+    The request's body must have been read.
+    """
+    watch = _Watch(request)
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise HTTPException(_CLIENT_GONE, "the client has gone")
-        return task.result()
+        return await answer
+    except asyncio.CancelledError:
+        if watch.client_gone:
+            raise HTTPException(_CLIENT_GONE, "the client has gone") from None
+        raise
     finally:
-        task.cancel()
-        gone.cancel()
+        watch.end()
 
 
-async def _disconnected(request: Request) -> None:
-    """Until the client has gone; the request's body must have been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        continue
+class _Watch:
+    """Cancels the task that made it when the client goes.
+
+    It looks only after a moment: most answers from the memo need no task of their own beside them.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._answering = asyncio.current_task()
+        self._looking: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(_UNWATCHED_SECONDS, self._begin)
+        self.client_gone = False
+
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def _begin(self) -> None:
+        self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            continue
+        if self._answering is not None:
+            self.client_gone = True
+            self._answering.cancel()
 
 
 def _lifespan(load: Load) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

@@ -56,6 +56,7 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         self._waiting: list[_Item[RequestT, ResponseT]] = []
         self._expected = 1
         self._arrived = asyncio.Event()
+        self._enough = asyncio.Event()
         self._stopping = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._runner: asyncio.Task[None] | None = None
@@ -68,6 +69,7 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         """Take nothing more, answer everything that waits, and end the thread."""
         self._stopping = True
         self._arrived.set()
+        self._enough.set()
         if self._runner is not None:
             await self._runner
         self._thread.shutdown()
@@ -84,6 +86,8 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         item: _Item[RequestT, ResponseT] = _Item(request, self._key(request))
         self._waiting.append(item)
         self._arrived.set()
+        if len(self._waiting) >= self._expected:
+            self._enough.set()
         self._metrics.waiting.inc()
         try:
             return await item.answer
@@ -123,13 +127,15 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
 
         Their requests arrive one after another: it is over when none has come for `gather_seconds`.
         """
-        while len(self._waiting) < self._expected and not self._stopping:
-            self._arrived.clear()
+        seen = 0
+        while seen < len(self._waiting) < self._expected and not self._stopping:
+            seen = len(self._waiting)
+            self._enough.clear()
             try:
                 async with asyncio.timeout(self._gather_seconds):
-                    await self._arrived.wait()
+                    await self._enough.wait()
             except TimeoutError:
-                return
+                continue
 
     def _take(self) -> list[_Item[RequestT, ResponseT]]:
         """The item that has waited longest, and up to `max_batch` - 1 others that can go with it."""

@@ -103,10 +103,13 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         most = self.streamed.get(scope["path"], self.most)
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
         error = PayloadTooLarge(f"a request may have {most:,} bytes; send less, or in parts")
-        if announced.isdigit() and int(announced) > most:
-            await answer(error)(scope, receive, send)
+        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        if announced.isdigit():  # the server lets no more than that through
+            if int(announced) > most:
+                await answer(error)(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
             return
         arrived = 0
 
