@@ -8,10 +8,12 @@ import redis as blocking
 from fastapi import APIRouter, Depends, FastAPI
 from redis.asyncio import Redis
 
-from gateway import forward, images, jobs, keys, pairs, prompts, runs
+from gateway import forward, images, jobs, keys, pairs, prompts, reviews, runs
 from gateway.callers import admit
+from gateway.decisions import DecisionReader
 from gateway.job_state import JobReader
 from gateway.key_store import KeyStore
+from gateway.pair_index import PairIndexes
 from gateway.run_state import RunReader
 from gateway.settings import Settings
 from retouche.client.stages import StageClient
@@ -29,7 +31,7 @@ _log = logging.getLogger("retouche.gateway")
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway's application."""
     router = APIRouter(dependencies=[Depends(require_ready)])
-    for part in (images, prompts, jobs, pairs, runs, forward, keys):
+    for part in (images, prompts, jobs, pairs, reviews, runs, forward, keys):
         router.include_router(part.router)
     settings = settings or Settings()
     app = create(
@@ -52,6 +54,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     state.queue, state.train_queue = curate_queue(connection), train_queue(connection)
     state.profile = load_profile(settings.profile)
     state.reader, state.runs = JobReader(state.store, state.redis), RunReader(state.store)
+    state.decisions, state.indexes = DecisionReader(state.store), PairIndexes(state.store)
     state.upstreams = forward.connect(settings)
     state.stages = StageClient(settings.service_urls, timeout_seconds=5, connect_timeout_seconds=2)
     recovering = asyncio.create_task(_recover(app, settings.recover_seconds), name="recover")

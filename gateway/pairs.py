@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Annotated, Literal, TypeVar
 
 import pyarrow as pa
@@ -14,9 +14,20 @@ from pydantic import BaseModel
 from gateway.callers import READ
 from gateway.job_state import JobReader
 from gateway.ownership import OwnJob
-from retouche.contract.jobs import PairPage, TracePage
+from retouche.contract.jobs import PairPage, PreferencePair, TracePage
+from retouche.contract.reviews import Reviewed
 from retouche.errors import NotFound
-from retouche.pairs import PAIR_SCHEMA, TRACE_SCHEMA, read_pairs, read_traces
+from retouche.pairs import (
+    PAIR_SCHEMA,
+    REVIEWED_SCHEMA,
+    TRACE_SCHEMA,
+    read_pair_table,
+    read_pairs,
+    read_trace_table,
+    read_traces,
+    reviewed_table,
+)
+from retouche.reviews import decided
 from retouche.store import ObjectStore, shard_path
 
 router = APIRouter(tags=["pairs"])
@@ -32,14 +43,34 @@ Cursor = Annotated[
 
 @router.get("/v1/jobs/{job_id}/pairs", response_model=PairPage, dependencies=[READ])
 async def pairs(
-    job_id: OwnJob, request: Request, format: Format = "json", limit: Limit = 100, cursor: Cursor = None
+    job_id: OwnJob,
+    request: Request,
+    format: Format = "json",
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    reviewed: Reviewed = "all",
 ) -> PairPage | Response:
-    """The pairs of the finished shards: a page, or all of them as NDJSON or one Parquet file."""
+    """The pairs of the finished shards: a page, or all of them as NDJSON or one Parquet file.
+
+    `reviewed` honours what people decided: `not_rejected` leaves out what they rejected, `only` all that they
+    did not accept or flip. A flipped pair then has its images swapped, and says so in `review`.
+    """
     shards = await _finished(request, job_id)
+    decisions = await request.app.state.decisions.decisions(job_id) if reviewed != "all" else {}
+
+    def read(shard: bytes) -> list[PreferencePair | None]:
+        return [decided(pair, reviewed, decisions) for pair in read_pairs(shard)]
+
     if format == "json":
-        rows, following = await _page(request, job_id, "shards", shards, read_pairs, limit, cursor)
+        rows, following = await _page(request, job_id, "shards", shards, read, limit, cursor)
         return PairPage(pairs=rows, next_cursor=following)
-    return _download(request, job_id, "shards", shards, read_pairs, PAIR_SCHEMA, format)
+    if reviewed == "all":
+        return _download(request, job_id, "shards", shards, read, PAIR_SCHEMA, read_pair_table, format)
+
+    def table(shard: bytes) -> pa.Table:
+        return reviewed_table(pair for pair in read(shard) if pair is not None)
+
+    return _download(request, job_id, "shards", shards, read, REVIEWED_SCHEMA, table, format)
 
 
 @router.get("/v1/jobs/{job_id}/traces", response_model=TracePage, dependencies=[READ])
@@ -51,7 +82,7 @@ async def traces(
     if format == "json":
         rows, following = await _page(request, job_id, "traces", shards, read_traces, limit, cursor)
         return TracePage(traces=rows, next_cursor=following)
-    return _download(request, job_id, "traces", shards, read_traces, TRACE_SCHEMA, format)
+    return _download(request, job_id, "traces", shards, read_traces, TRACE_SCHEMA, read_trace_table, format)
 
 
 async def _finished(request: Request, job_id: str) -> list[int]:
@@ -64,20 +95,20 @@ async def _page(
     job_id: str,
     kind: str,
     shards: list[int],
-    read: Callable[[bytes], list[RowT]],
+    read: Callable[[bytes], Sequence[RowT | None]],
     limit: int,
     cursor: str | None,
 ) -> tuple[list[RowT], str | None]:
-    """Up to `limit` rows from `cursor`, "shard:row", on; and where the next page begins."""
+    """Up to `limit` rows from `cursor`, "shard:row", on; and where the next page begins. None is no row."""
     first, skip = (int(part) for part in (cursor or "0:0").split(":"))
     rows: list[RowT] = []
     for shard in (shard for shard in shards if shard >= first):
         found = await asyncio.to_thread(read, await _shard(request, job_id, kind, shard))
-        begin = skip if shard == first else 0
-        taken = found[begin : begin + limit - len(rows)]
-        rows += taken
-        if begin + len(taken) < len(found):
-            return rows, f"{shard}:{begin + len(taken)}"
+        for number in range(skip if shard == first else 0, len(found)):
+            if len(rows) == limit:
+                return rows, f"{shard}:{number}"
+            if (row := found[number]) is not None:
+                rows.append(row)
         if len(rows) == limit and shard != shards[-1]:
             return rows, f"{shard + 1}:0"
     return rows, None
@@ -88,36 +119,38 @@ def _download(
     job_id: str,
     kind: str,
     shards: list[int],
-    read: Callable[[bytes], list[RowT]],
+    read: Callable[[bytes], Sequence[RowT | None]],
     schema: pa.Schema,
+    table: Callable[[bytes], pa.Table],
     format: Format,
 ) -> Response:
     name = "pairs" if kind == "shards" else kind
     headers = {"content-disposition": f'attachment; filename="{job_id}-{name}.{format}"'}
+    contents = (_shard(request, job_id, kind, shard) for shard in shards)
     if format == "ndjson":
-        lines = _ndjson(request, job_id, kind, shards, read)
+        lines = _ndjson(contents, read)
         return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
-    table = _parquet(request, job_id, kind, shards, schema)
-    return StreamingResponse(table, media_type="application/vnd.apache.parquet", headers=headers)
+    parquet = _parquet(contents, table, schema)
+    return StreamingResponse(parquet, media_type="application/vnd.apache.parquet", headers=headers)
 
 
 async def _ndjson(
-    request: Request, job_id: str, kind: str, shards: list[int], read: Callable[[bytes], list[RowT]]
+    shards: Iterable[Awaitable[bytes]], read: Callable[[bytes], Sequence[RowT | None]]
 ) -> AsyncIterator[bytes]:
     for shard in shards:
-        for row in await asyncio.to_thread(read, await _shard(request, job_id, kind, shard)):
-            yield row.model_dump_json().encode() + b"\n"
+        for row in await asyncio.to_thread(read, await shard):
+            if row is not None:
+                yield row.model_dump_json().encode() + b"\n"
 
 
 async def _parquet(
-    request: Request, job_id: str, kind: str, shards: list[int], schema: pa.Schema
+    shards: Iterable[Awaitable[bytes]], table: Callable[[bytes], pa.Table], schema: pa.Schema
 ) -> AsyncIterator[bytes]:
     """One file of all shards, a row group each, written as it is sent."""
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for shard in shards:
-            table = pq.read_table(io.BytesIO(await _shard(request, job_id, kind, shard)))
-            writer.write_table(table.replace_schema_metadata(None))
+            writer.write_table(await asyncio.to_thread(table, await shard))
             yield sink.getvalue()
             sink.seek(0)
             sink.truncate()

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from gateway.callers import READ, TRAIN, TheCaller
 from gateway.changes import announce, changes
+from gateway.decisions import DecisionReader
 from gateway.job_state import JobReader
 from gateway.ownership import OwnRun
 from gateway.run_state import RunReader
@@ -49,6 +50,7 @@ async def submit(spec: RunSpec, caller: TheCaller, request: Request, response: R
     for job_id in (complete.data.job, *complete.data.more_jobs):
         if job_id is not None:
             await _check_job(state.reader, caller.tenant, job_id, complete.data.follow)
+    complete = await _with_decisions_known(complete, state.decisions)
     run_id = complete.run_id(caller.tenant)
     record = RunRecord(id=run_id, tenant=caller.tenant, spec=complete, created_at=datetime.now(UTC))
     await own(state.store, caller.tenant, "runs", run_id)
@@ -187,6 +189,16 @@ def _with_defaults(spec: RunSpec, profile: Profile) -> RunSpec:
     if isinstance(spec.objective, DiffusionRpo) and spec.objective.relation_model is None:
         missing["relation_model"] = next(iter(profile.rewards.values())).model
     return complete.model_copy(update={"objective": spec.objective.model_copy(update=missing)})
+
+
+async def _with_decisions_known(spec: RunSpec, decisions: DecisionReader) -> RunSpec:
+    """What is decided later must not change a run: the newest decision known now is its last one."""
+    data = spec.data
+    if data.reviewed == "all" or data.reviewed_until is not None:
+        return spec
+    logs = [await decisions.log(job_id) for job_id in (data.job, *data.more_jobs) if job_id]
+    until = max((log[-1].at for log in logs if log), default=None)
+    return spec.model_copy(update={"data": data.model_copy(update={"reviewed_until": until})})
 
 
 def _check_base(base: str) -> None:

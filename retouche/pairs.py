@@ -64,6 +64,9 @@ PAIR_SCHEMA = pa.schema(
     }
 )
 
+_REVIEW = pa.struct({"pair": _TEXT, "decision": _TEXT, "reviewer": _TEXT, "at": pa.timestamp("us", tz="UTC")})
+REVIEWED_SCHEMA = PAIR_SCHEMA.append(pa.field("review", _REVIEW))  # what is exported under a decision
+
 TRACE_SCHEMA = pa.schema(
     {
         "prompt": _TEXT,
@@ -90,7 +93,22 @@ def write_pairs(pairs: Iterable[PreferencePair], report: JobReport) -> bytes:
 
 def read_pairs(shard: bytes) -> list[PreferencePair]:
     """The pairs of a shard, in the order written; RetoucheError if it is not such a shard."""
-    return [PreferencePair.model_validate(_nested(row)) for row in _read(shard, PAIR_SCHEMA)]
+    return pairs_of_table(read_pair_table(shard))
+
+
+def read_pair_table(shard: bytes) -> pa.Table:
+    """The pairs of a shard as its rows, without its report; RetoucheError if it is not such a shard."""
+    return _table(shard, PAIR_SCHEMA)
+
+
+def pairs_of_table(table: pa.Table) -> list[PreferencePair]:
+    """The rows of PAIR_SCHEMA as pairs."""
+    return [PreferencePair.model_validate(_nested(row)) for row in _rows(table)]
+
+
+def reviewed_table(pairs: Iterable[PreferencePair]) -> pa.Table:
+    """Pairs as rows of REVIEWED_SCHEMA, for an export."""
+    return pa.Table.from_pylist([_flat(pair.model_dump()) for pair in pairs], schema=REVIEWED_SCHEMA)
 
 
 def read_report(shard: bytes) -> JobReport:
@@ -108,7 +126,12 @@ def write_traces(traces: Iterable[ImageTrace]) -> bytes:
 
 def read_traces(shard: bytes) -> list[ImageTrace]:
     """The traces of a shard, in the order written; RetoucheError if it is not such a shard."""
-    return [ImageTrace.model_validate(_nested(row)) for row in _read(shard, TRACE_SCHEMA)]
+    return [ImageTrace.model_validate(_nested(row)) for row in _rows(read_trace_table(shard))]
+
+
+def read_trace_table(shard: bytes) -> pa.Table:
+    """The traces of a shard as its rows; RetoucheError if it is not such a shard."""
+    return _table(shard, TRACE_SCHEMA)
 
 
 def _flat(row: JsonObject) -> JsonObject:
@@ -140,7 +163,7 @@ def _write(rows: list[JsonObject], schema: pa.Schema, metadata: dict[bytes, byte
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _read(shard: bytes, schema: pa.Schema) -> list[JsonObject]:
+def _table(shard: bytes, schema: pa.Schema) -> pa.Table:
     version = _metadata(shard).get(_FORMAT_KEY, b"none").decode()
     if version != str(FORMAT_VERSION):
         raise RetoucheError(
@@ -150,6 +173,10 @@ def _read(shard: bytes, schema: pa.Schema) -> list[JsonObject]:
     table = pq.read_table(pa.BufferReader(shard))
     if table.schema.names != schema.names:
         raise RetoucheError(f"this shard has the columns {table.schema.names}, not {schema.names}")
+    return table.replace_schema_metadata(None)
+
+
+def _rows(table: pa.Table) -> list[JsonObject]:
     rows: list[JsonObject] = table.to_pylist(maps_as_pydicts="strict")
     return rows
 

@@ -7,6 +7,7 @@ jobs/<id>/spec.json              what was asked for
 jobs/<id>/cancelled              there while the job is cancelled
 jobs/<id>/failed/<n>.json        why a shard was given up; removed by a retry
 jobs/<id>/traces/<n>.parquet     every image and edit of a shard, written before its pairs
+jobs/<id>/reviews/<µs>-<pair>    a decision about a pair, named by its time; the newest of a pair counts
 jobs/<id>/shards/<n>.parquet     a shard's pairs, its report in the schema metadata: the shard's commit
 keys/<id>.json                   an API key: its tenant, its scopes and the digest of its secret
 tenants/<tenant>/jobs/<id>       empty: the tenant may see it; so runs/<id>, prompts/<hex>, images/ab/<hex>
@@ -107,10 +108,10 @@ class ObjectStore:
         except NotFound:
             return
 
-    async def paths(self, prefix: str) -> AsyncIterator[str]:
-        """Every path below the folder `prefix`, in no particular order."""
+    async def paths(self, prefix: str, after: str | None = None) -> AsyncIterator[str]:
+        """Every path below the folder `prefix` that sorts behind `after`, in no particular order."""
         with _translated(prefix):
-            async for page in obstore.list(self._store, prefix):
+            async for page in obstore.list(self._store, prefix, offset=after):
                 for entry in page:
                     yield str(entry["path"])
 
@@ -176,6 +177,10 @@ def shard_path(job_id: str, kind: str, index: int) -> str:
     """`kind`: `shards`, `traces` or `failed`."""
     ending = "json" if kind == "failed" else "parquet"
     return f"jobs/{job_id}/{kind}/{index:06d}.{ending}"
+
+
+def review_path(job_id: str, name: str) -> str:
+    return f"jobs/{job_id}/reviews/{name}"
 
 
 def run_path(run_id: str, name: str) -> str:

@@ -120,7 +120,9 @@ def _pairs(remote: Remote, spec: RunSpec, base: str, cancelled: Callable[[], boo
         found = imported.pairs
     else:
         found = [
-            pair for job in (data.job or "", *data.more_jobs) for pair in run(finished_pairs(store, job))
+            pair
+            for job in (data.job or "", *data.more_jobs)
+            for pair in run(finished_pairs(store, job, data.reviewed, data.reviewed_until))
         ]
     encode_pairs(store, encoding, found, flips, lambda done, of: _log.info("encoded %d of %d", done, of))
     return EncodedPairs(store, encoding, found, spec.seed)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from retouche.cli.runs import follow, summary
 from retouche.cli.terminal import Json, console, gateway, print_json
+from retouche.contract.reviews import Reviewed
 from retouche.contract.runs import RunSpec, TrainingData
 from retouche.errors import FieldProblem, InvalidPayload
 
@@ -18,6 +19,9 @@ def train(
     pick_a_pic: Annotated[str | None, typer.Option(help="A folder in Pick-a-Pic's layout.")] = None,
     specification: Annotated[Path | None, typer.Option("--spec", help="A YAML file: the whole run.")] = None,
     follow_job: Annotated[bool, typer.Option("--follow", help="Train while the job still runs.")] = False,
+    reviewed: Annotated[
+        Reviewed | None, typer.Option(help="Without the pairs that people rejected, or only those accepted.")
+    ] = None,
     base: Annotated[str | None, typer.Option(help="A pipeline; none: the profile's.")] = None,
     objective: Annotated[
         str, typer.Option(help="sft, diffusion_dpo, diffusion_rpo or rich_dpo")
@@ -35,7 +39,7 @@ def train(
 ) -> None:
     """Train on the pairs of a job, or of a folder."""
     given: dict[str, Any] = {
-        "data": _given(job=job, pick_a_pic=pick_a_pic, follow=follow_job or None),
+        "data": _given(job=job, pick_a_pic=pick_a_pic, follow=follow_job or None, reviewed=reviewed),
         "base": base,
         "objective": _given(name=objective, beta=beta, anchor_weight=anchor_weight),
         "tuning": _given(kind=tuning, rank=rank),

@@ -25,6 +25,8 @@ from retouche.contract.jobs import (
     TracePage,
 )
 from retouche.contract.keys import KeyId, KeyInfo, KeyPage, KeyRequest, NewKey, Scope
+from retouche.contract.pair_search import PairQuery, PairSearch
+from retouche.contract.reviews import Decision, Review, Reviewed
 from retouche.contract.runs import Run, RunEvent, RunPage, RunSpec, TrainingMetrics
 from retouche.contract.services import ServiceStatus
 from retouche.errors import BadPrompts, RetoucheError, ServiceUnreachable
@@ -154,15 +156,33 @@ class AsyncRetouche:
             job = event.job
         return job
 
-    async def pairs(self, job_id: str) -> AsyncIterator[PreferencePair]:
-        """The pairs of the finished shards."""
+    async def pairs(self, job_id: str, reviewed: Reviewed = "all") -> AsyncIterator[PreferencePair]:
+        """The pairs of the finished shards, as curated or as people's decisions have them."""
         cursor: str | None = None
         while True:
-            page = await self._json("GET", f"/v1/jobs/{job_id}/pairs", PairPage, params=_at(cursor))
+            params = {**_at(cursor), "reviewed": reviewed}
+            page = await self._json("GET", f"/v1/jobs/{job_id}/pairs", PairPage, params=params)
             for pair in page.pairs:
                 yield pair
             if (cursor := page.next_cursor) is None:
                 return
+
+    async def search_pairs(self, job_id: str, query: PairQuery) -> PairSearch:
+        """One page of the pairs that a query asks for."""
+        params = {
+            name: str(value) for name, value in query.model_dump(mode="json", exclude_none=True).items()
+        }
+        return await self._json("GET", f"/v1/jobs/{job_id}/pairs/search", PairSearch, params=params)
+
+    async def review(self, job_id: str, pair_id: str, decision: Decision, reviewer: str) -> Review:
+        """Decide about a pair; the newest decision counts, and none is overwritten."""
+        payload = {"decision": decision, "reviewer": reviewer}
+        return await self._json("POST", f"/v1/jobs/{job_id}/pairs/{pair_id}/reviews", Review, payload)
+
+    async def reviews(self, job_id: str, pair_id: str | None = None) -> list[Review]:
+        """Every decision about a job's pairs, or about one of them, the oldest first."""
+        params = {} if pair_id is None else {"pair": pair_id}
+        return await self._json("GET", f"/v1/jobs/{job_id}/reviews", list[Review], params=params)
 
     async def traces(self, job_id: str) -> AsyncIterator[ImageTrace]:
         """Every image of the finished shards and what became of it."""
@@ -174,9 +194,10 @@ class AsyncRetouche:
             if (cursor := page.next_cursor) is None:
                 return
 
-    async def export(self, job_id: str, file: Path, format: FileFormat) -> Path:
+    async def export(self, job_id: str, file: Path, format: FileFormat, reviewed: Reviewed = "all") -> Path:
         """Write all pairs to a file, which is there whole or not at all."""
-        return await self._download(f"/v1/jobs/{job_id}/pairs", file, {"format": format})
+        params = {"format": format, "reviewed": reviewed}
+        return await self._download(f"/v1/jobs/{job_id}/pairs", file, params)
 
     async def submit_run(self, spec: RunSpec) -> Run:
         """Start a training run; the same specification is the same run."""

@@ -20,6 +20,8 @@ from retouche.contract.jobs import (
     PromptSetInfo,
 )
 from retouche.contract.keys import KeyId, KeyInfo, NewKey, Scope
+from retouche.contract.pair_search import PairQuery, PairSearch
+from retouche.contract.reviews import Decision, Review, Reviewed
 from retouche.contract.runs import Run, RunEvent, RunSpec, TrainingMetrics
 from retouche.contract.services import ServiceStatus
 from retouche.contract.stages import (
@@ -122,14 +124,23 @@ class Retouche:
     def wait(self, job_id: str) -> Job:
         return self._wait(self._client.wait(job_id))
 
-    def pairs(self, job_id: str) -> Iterator[PreferencePair]:
-        return self._each(self._client.pairs(job_id))
+    def pairs(self, job_id: str, reviewed: Reviewed = "all") -> Iterator[PreferencePair]:
+        return self._each(self._client.pairs(job_id, reviewed))
+
+    def search_pairs(self, job_id: str, query: PairQuery) -> PairSearch:
+        return self._wait(self._client.search_pairs(job_id, query))
+
+    def review(self, job_id: str, pair_id: str, decision: Decision, reviewer: str) -> Review:
+        return self._wait(self._client.review(job_id, pair_id, decision, reviewer))
+
+    def reviews(self, job_id: str, pair_id: str | None = None) -> list[Review]:
+        return self._wait(self._client.reviews(job_id, pair_id))
 
     def traces(self, job_id: str) -> Iterator[ImageTrace]:
         return self._each(self._client.traces(job_id))
 
-    def export(self, job_id: str, file: Path, format: FileFormat) -> Path:
-        return self._wait(self._client.export(job_id, file, format))
+    def export(self, job_id: str, file: Path, format: FileFormat, reviewed: Reviewed = "all") -> Path:
+        return self._wait(self._client.export(job_id, file, format, reviewed))
 
     def submit_run(self, spec: RunSpec) -> Run:
         return self._wait(self._client.submit_run(spec))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from retouche.contract.payload import Digest, Frozen, ImageRef, ModelIdentity, Payload, Prompt, TenantName
+from retouche.contract.reviews import Review
 from retouche.contract.stages import (
     Adapter,
     Critique,
@@ -215,6 +216,10 @@ class PreferencePair(Payload):
     editing_seed: int
     prompt_index: int
     image_index: int
+    review: Review | None = Field(
+        default=None,
+        description="the decision that counts; where `reviewed` asks for it, a flip is carried out already",
+    )
 
 
 class PairPage(Payload):

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from retouche.contract.jobs import JobId
 from retouche.contract.payload import Digest, Frozen, ModelIdentity, Payload, RunId, TenantName
+from retouche.contract.reviews import Reviewed
 from retouche.contract.stages import Seed
 
 RunState = Literal["queued", "running", "finished", "failed", "cancelled"]
@@ -26,6 +27,13 @@ class TrainingData(Frozen):
         default=(), description="finished jobs whose pairs come on top of those of `job`"
     )
     follow: bool = False
+    reviewed: Reviewed = Field(
+        default="all",
+        description="what people decided: ignored, without the rejected pairs, or those accepted",
+    )
+    reviewed_until: datetime | None = Field(
+        default=None, description="later decisions do not count; none: those known when the run is submitted"
+    )
     pick_a_pic: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = Field(
         default=None, description="a folder with data/train-*.parquet that the trainer can read"
     )
@@ -42,6 +50,12 @@ class TrainingData(Frozen):
             raise ValueError("`follow` needs a `job`: a folder does not grow")
         if self.more_jobs and (self.job is None or self.follow):
             raise ValueError("`more_jobs` comes on top of a finished `job`, not of a folder or a running job")
+        if self.reviewed != "all" and (self.job is None or self.follow):
+            raise ValueError(
+                "`reviewed` needs a finished `job`: neither a folder nor a running job has decisions"
+            )
+        if self.reviewed_until is not None and self.reviewed == "all":
+            raise ValueError("`reviewed_until` means nothing while `reviewed` is all")
         return self
 
 

@@ -8,8 +8,10 @@ import pytest
 from fastapi import FastAPI
 
 from gateway.app import create_app
+from gateway.decisions import DecisionReader
 from gateway.job_state import JobReader
 from gateway.key_store import KeyStore
+from gateway.pair_index import PairIndexes
 from gateway.run_state import RunReader
 from gateway.settings import Settings
 from retouche.store import ObjectStore
@@ -51,6 +53,7 @@ def app(served: tuple[FastAPI, httpx2.Client], store: ObjectStore, redis_url: st
     assert redis_url == app.state.settings.redis_url
     app.state.store, app.state.reader = store, JobReader(store, app.state.redis)
     app.state.runs, app.state.keys = RunReader(store), KeyStore(store)
+    app.state.decisions, app.state.indexes = DecisionReader(store), PairIndexes(store)
     return app
 
 

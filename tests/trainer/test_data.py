@@ -1,5 +1,6 @@
 """What the trainer reads: jobs and Pick-a-Pic folders, encoded once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from PIL import Image
 from retouche.contract.runs import TrainingData
 from retouche.errors import BadRequest, Conflict, ImageNotFound, JobNotFound
 from retouche.images import decode, encode
+from retouche.reviews import record_review
 from retouche.store import ObjectStore, image_path, run
 from shapes.train.loop import MODELS
 from tests.trainer import worlds
@@ -191,3 +193,22 @@ def test_images_of_other_sizes_are_cut_to_the_base(store: ObjectStore) -> None:
     wide = run(store.put_image(encode(Image.new("RGB", (200, 100), "red"))))
     tall = run(store.put_image(encode(Image.new("RGB", (50, 90), "blue"))))
     encode_pairs(store, encoding(), [TrainingPair("odd", "a red circle", wide, tall)])
+
+
+def test_people_have_the_last_word_about_what_is_trained_on(store: ObjectStore) -> None:
+    job_id = worlds.finished_job(store, shards=1, pairs=3)
+    kept, flipped, rejected = run(finished_pairs(store, job_id))
+    run(record_review(store, job_id, kept.id, "accept", "Ada"))
+    last = run(record_review(store, job_id, flipped.id, "flip", "Ada"))
+    swapped = replace(flipped, chosen=flipped.rejected, rejected=flipped.chosen)
+    assert run(finished_pairs(store, job_id, "only")) == [kept, swapped]
+    run(record_review(store, job_id, rejected.id, "reject", "Ada"))
+    assert run(finished_pairs(store, job_id, "not_rejected")) == [kept, swapped]
+    assert run(finished_pairs(store, job_id, "not_rejected", until=last.at)) == [kept, swapped, rejected]
+    assert run(finished_pairs(store, job_id)) == [kept, flipped, rejected]
+
+
+def test_a_job_of_which_no_pair_is_left_is_refused(store: ObjectStore) -> None:
+    job_id = worlds.finished_job(store, shards=1, pairs=2)
+    with pytest.raises(Conflict, match="none is left by 'only'; review some"):
+        run(finished_pairs(store, job_id, "only"))

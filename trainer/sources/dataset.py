@@ -1,24 +1,32 @@
 """The pairs of a finished curation job."""
 
+from datetime import datetime
+
 from retouche.contract.jobs import JobRecord, PreferencePair
+from retouche.contract.reviews import Reviewed
 from retouche.errors import Conflict, JobNotFound, NotFound
 from retouche.pairs import read_pairs
+from retouche.reviews import decided, newest, reviews_since
 from retouche.store import ObjectStore, job_path, shard_path
 from trainer.pairs import TrainingPair
 
 
-async def finished_pairs(store: ObjectStore, job_id: str) -> list[TrainingPair]:
-    """All pairs of a job, in the order of its shards.
+async def finished_pairs(
+    store: ObjectStore, job_id: str, reviewed: Reviewed = "all", until: datetime | None = None
+) -> list[TrainingPair]:
+    """The pairs of a job, in the order of its shards, as `reviewed` and the decisions `until` then have them.
 
     Raises:
         JobNotFound: there is no such job.
-        Conflict: it has shards that are not finished, or no pairs at all.
+        Conflict: it has shards that are not finished, or no pairs at all, or none that may be used.
     """
     record = await job_record(store, job_id)
-    pairs: list[TrainingPair] = []
+    log = await reviews_since(store, job_id) if reviewed != "all" else []
+    decisions = newest(review for review in log if until is None or review.at <= until)
+    pairs: list[PreferencePair] = []
     for shard in range(record.shards):
         try:
-            pairs += await shard_pairs(store, job_id, shard)
+            pairs += read_pairs(await store.get(shard_path(job_id, "shards", shard)))
         except NotFound:
             raise Conflict(
                 f"data.job: shard {shard + 1} of {record.shards} of {job_id} is not finished; wait for it or "
@@ -28,7 +36,13 @@ async def finished_pairs(store: ObjectStore, job_id: str) -> list[TrainingPair]:
         raise Conflict(
             f"data.job: {job_id} has no preference pairs; its report says what was dropped and why"
         )
-    return pairs
+    kept = [pair for each in pairs if (pair := decided(each, reviewed, decisions)) is not None]
+    if not kept:
+        raise Conflict(
+            f"data.reviewed: of {len(pairs)} pairs of {job_id} none is left by {reviewed!r}; "
+            "review some in the studio, or train on all"
+        )
+    return [_training_pair(pair) for pair in kept]
 
 
 async def job_record(store: ObjectStore, job_id: str) -> JobRecord:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.jobs import CurationSpec, Job
+from retouche.contract.pair_search import PairQuery
 from retouche.errors import BadImage, BadPrompts
 from retouche.store import ObjectStore
 from tests.gateway.shards import finish_shard
@@ -44,6 +45,20 @@ def test_prompts_go_up_as_what_their_file_is(gateway_url: str, tmp_path: Path) -
         assert job.prompts == 2
         with pytest.raises(BadPrompts, match="there is no prompt file"):
             client.upload_prompts(tmp_path / "nowhere.txt")
+
+
+def test_pairs_are_found_and_decided_about(gateway_url: str, store: ObjectStore, tmp_path: Path) -> None:
+    with Retouche(gateway_url) as client:
+        job = client.submit(CurationSpec(prompts=("x",)))
+        finish_shard(store, job.id, 0, pairs=3)
+        page = client.search_pairs(job.id, PairQuery(text="red", min_margin=0.1, limit=2))
+        assert (page.total, len(page.pairs)) == (3, 2)
+        last = [client.review(job.id, "0-1", decision, "Ada") for decision in ("reject", "flip")][-1]
+        client.review(job.id, "0-2", "reject", "Ada")
+        assert client.reviews(job.id, "0-1")[-1] == last
+        assert [pair.review for pair in client.pairs(job.id, "not_rejected")] == [None, last]
+        file = client.export(job.id, tmp_path / "pairs.parquet", "parquet", "only")
+        assert pyarrow.parquet.read_table(file).column("id").to_pylist() == ["0-1"]
 
 
 def test_pairs_are_read_over_every_page(gateway_url: str, store: ObjectStore) -> None:
