@@ -10,6 +10,7 @@ from rich.table import Table
 
 from retouche.cli.terminal import Json, console, errors, gateway, in_a_folder, print_json
 from retouche.contact_sheet import MOST_ROWS, write_sheet
+from retouche.contract.reviews import Reviewed
 from retouche.export.folder import write_folder
 from retouche.export.hub import push
 
@@ -49,6 +50,9 @@ def export(
     validation: Annotated[
         float, typer.Option(min=0, max=0.5, help="Pick-a-Pic: share of prompts in the validation split.")
     ] = 0.0,
+    reviewed: Annotated[
+        Reviewed, typer.Option(help="Without the pairs that people rejected, or only those accepted.")
+    ] = "all",
     push_to_hub: Annotated[
         str | None,
         typer.Option(metavar="REPO", help="Pick-a-Pic: also commit it to this data set of the Hub."),
@@ -62,10 +66,10 @@ def export(
         if push_to_hub or validation:
             raise typer.BadParameter(f"--push-to-hub and --validation go with a folder, not with {written}")
         with gateway() as client:
-            _wrote(client.export(job_id, output, written), as_json)
+            _wrote(client.export(job_id, output, written, reviewed), as_json)
         return
     with gateway() as client:
-        splits = dict(write_folder(client, job_id, output, validation=validation).splits)
+        splits = dict(write_folder(client, job_id, output, validation=validation, reviewed=reviewed).splits)
     address = None
     if push_to_hub:
         with errors():

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from retouche.client import Retouche
 from retouche.contract.jobs import Job, PreferencePair
+from retouche.contract.reviews import Reviewed
 from retouche.errors import Conflict
 from retouche.export.card import Statistics, card
 from retouche.export.layout import SCHEMA, row
@@ -24,12 +25,19 @@ _DOWNLOADS_AT_ONCE = 8
 
 
 def write_folder(
-    client: Retouche, job_id: str, folder: Path, *, validation: float = 0.0, file_bytes: int = FILE_BYTES
+    client: Retouche,
+    job_id: str,
+    folder: Path,
+    *,
+    validation: float = 0.0,
+    reviewed: Reviewed = "all",
+    file_bytes: int = FILE_BYTES,
 ) -> Statistics:
     """Write data/train-*.parquet, data/validation-*.parquet and README.md.
 
     Everything is written beside `folder` under a hidden name and renamed in the end. `validation` is the
-    share of prompts, 0 to 1, whose pairs are set aside; a prompt is in one split alone.
+    share of prompts, 0 to 1, whose pairs are set aside; a prompt is in one split alone. `reviewed` says which
+    pairs, by what people decided about them.
 
     Raises:
         Conflict: `folder` is there already; the job is still going on, or has no pairs.
@@ -45,7 +53,7 @@ def write_folder(
         )
     unfinished = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
-        statistics = _write(client, job, unfinished, validation, file_bytes)
+        statistics = _write(client, job, client.pairs(job_id, reviewed), unfinished, validation, file_bytes)
         unfinished.rename(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -53,12 +61,19 @@ def write_folder(
     return statistics
 
 
-def _write(client: Retouche, job: Job, folder: Path, validation: float, file_bytes: int) -> Statistics:
+def _write(
+    client: Retouche,
+    job: Job,
+    pairs: Iterable[PreferencePair],
+    folder: Path,
+    validation: float,
+    file_bytes: int,
+) -> Statistics:
     (folder / "data").mkdir(parents=True)
     statistics = Statistics()
     splits = {name: _Split(folder / "data", name, file_bytes) for name in ("train", "validation")}
     with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
-        for part in _parts(_with_counts(client.pairs(job.id), statistics)):
+        for part in _parts(_with_counts(pairs, statistics)):
             references = sorted({image for pair, _ in part for image in (pair.chosen, pair.rejected)})
             images = dict(zip(references, pool.map(client.image, references), strict=True))
             rows: dict[str, list[dict[str, Any]]] = {}
@@ -69,7 +84,10 @@ def _write(client: Retouche, job: Job, folder: Path, validation: float, file_byt
             for split, entries in rows.items():
                 splits[split].write(entries)
     if not statistics.splits:
-        raise Conflict(f"{job.id} has no preference pairs; its report says what was dropped and why")
+        raise Conflict(
+            f"{job.id} has no preference pairs, or none that `reviewed` leaves; its report says what was dropped "
+            "and why"
+        )
     for files in splits.values():
         files.finish()
     (folder / "README.md").write_text(card(job, statistics))

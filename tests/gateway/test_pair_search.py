@@ -44,7 +44,7 @@ def job_id(gateway: httpx2.Client, store: ObjectStore) -> str:
     return job_id
 
 
-def found(gateway: httpx2.Client, job_id: str, **params: object) -> list[str]:
+def found(gateway: httpx2.Client, job_id: str, **params: str | float | bool) -> list[str]:
     answer = gateway.get(f"/v1/jobs/{job_id}/pairs/search", params=params)
     assert answer.status_code == 200, answer.text
     assert answer.json()["total"] >= len(answer.json()["pairs"])
@@ -71,7 +71,7 @@ def test_without_a_question_every_pair_in_the_order_of_prompts(gateway: httpx2.C
     ],
 )
 def test_what_is_asked_for_is_found(
-    gateway: httpx2.Client, job_id: str, question: dict[str, object], expected: list[str]
+    gateway: httpx2.Client, job_id: str, question: dict[str, str | float], expected: list[str]
 ) -> None:
     assert found(gateway, job_id, **question) == expected
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +11,7 @@ import yaml
 
 from retouche.client import Retouche
 from retouche.contract.jobs import PreferencePair
+from retouche.contract.reviews import Decision, Reviewed
 from retouche.errors import Conflict, ImageNotFound, JobNotFound
 from retouche.export.folder import write_folder
 from retouche.store import ObjectStore, image_path, run
@@ -49,6 +50,18 @@ def test_scores_stand_beside_the_image_they_are_of(client: Retouche, job_id: str
         (score,) = row["scores"]
         assert score["reward"] == "clip"
         assert (score["image_0"] > score["image_1"]) == (row["label_0"] == 1.0)
+
+
+def test_people_have_the_last_word(client: Retouche, job_id: str, tmp_path: Path) -> None:
+    accepted, flipped, rejected = [pair.id for pair in client.pairs(job_id)][:3]
+    for pair, decision in ((accepted, "accept"), (flipped, "flip"), (rejected, "reject")):
+        client.review(job_id, pair, cast(Decision, decision), "Ada")
+    write_folder(client, job_id, tmp_path / "pairs", reviewed="only")
+    written = {row["pair_id"]: row for row in rows(tmp_path / "pairs")}
+    assert set(written) == {accepted, flipped}
+    as_curated = {pair.id: pair for pair in client.pairs(job_id)}
+    assert written[accepted]["best_image_uid"] == as_curated[accepted].chosen
+    assert written[flipped]["best_image_uid"] == as_curated[flipped].rejected
 
 
 def test_our_own_trainer_reads_the_same_pairs(client: Retouche, job_id: str, tmp_path: Path) -> None:
@@ -93,8 +106,8 @@ class Stopped(Exception):
 class StoppedInTheMiddle(Retouche):
     """A client that is stopped while the pairs come."""
 
-    def pairs(self, job_id: str) -> Iterator[PreferencePair]:
-        for count, pair in enumerate(super().pairs(job_id)):
+    def pairs(self, job_id: str, reviewed: Reviewed = "all") -> Iterator[PreferencePair]:
+        for count, pair in enumerate(super().pairs(job_id, reviewed)):
             if count == 50:
                 raise Stopped
             yield pair
