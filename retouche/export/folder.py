@@ -85,7 +85,7 @@ def _write(
                 splits[split].write(entries)
     if not statistics.splits:
         raise Conflict(
-            f"{job.id} has no preference pairs that `reviewed` leaves; its report says what was dropped and why"
+            f"{job.id} has no preference pairs that `reviewed` leaves; its report says what was lost and why"
         )
     for files in splits.values():
         files.finish()
