@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from gateway.app import create_app
 from gateway.decisions import DecisionReader
@@ -16,6 +17,7 @@ from gateway.run_state import RunReader
 from gateway.settings import Settings
 from retouche.store import ObjectStore
 from tests.gateway.server import NOTHING_LISTENS, serve
+from tests.gateway.tenants import ADMIN_KEY
 
 
 def settings_for(store: str, redis_url: str) -> Settings:
@@ -62,6 +64,14 @@ def gateway(served: tuple[FastAPI, httpx2.Client], app: FastAPI) -> httpx2.Clien
     """A client of a running gateway."""
     assert served[0] is app
     return served[1]
+
+
+@pytest.fixture
+def guarded(settings: Settings) -> Iterator[httpx2.Client]:
+    """A client of a gateway that wants keys; it has none itself."""
+    wanting = settings.model_copy(update={"require_keys": True, "admin_key": SecretStr(ADMIN_KEY)})
+    with serve(create_app(wanting)) as client:
+        yield client
 
 
 @pytest.fixture

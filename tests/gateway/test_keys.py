@@ -1,18 +1,15 @@
 """With keys wanted, every call needs one that is known and has the route's scope; health needs none."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
-from gateway.app import create_app
 from gateway.settings import Settings
 from retouche.contract.keys import Scope
-from tests.gateway.server import serve
+from tests.gateway.tenants import ADMIN_KEY, bearer, made
 
-ADMIN_KEY = "an-admin-key-that-nobody-guesses-0"
 OPEN = {"/healthz", "/readyz", "/metrics"}
 ABSENT = {
     "job_id": "job-0000000000000000",
@@ -21,26 +18,6 @@ ABSENT = {
     "image": "sha256:" + "0" * 64,
     "name": "README.md",
 }
-
-
-@pytest.fixture
-def guarded(settings: Settings) -> Iterator[httpx2.Client]:
-    """A gateway that wants keys."""
-    wanting = settings.model_copy(update={"require_keys": True, "admin_key": SecretStr(ADMIN_KEY)})
-    with serve(create_app(wanting)) as client:
-        yield client
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {key}"}
-
-
-def made(guarded: httpx2.Client, tenant: str, *scopes: Scope) -> dict[str, str]:
-    """The header of a new key."""
-    wanted = {"tenant": tenant, "scopes": scopes}
-    answer = guarded.post("/v1/keys", json=wanted, headers=bearer(ADMIN_KEY))
-    assert answer.status_code == 201, answer.text
-    return bearer(answer.json()["key"])
 
 
 def routes(client: httpx2.Client) -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ from retouche.coordination import SHARDS_STREAM
 from retouche.pairs import read_pairs, read_report, read_traces
 from retouche.queue import curate_queue, fill_window
 from retouche.store import ObjectStore, digest, job_path, prompt_set_path, shard_path
+from retouche.tenancy import owns
 from tests.live import live
 
 SHARDS = 3
@@ -126,6 +127,10 @@ def test_a_job_of_three_shards(store: ObjectStore, redis_url: str, services: str
     assert [trace.prompt_index for trace in read_traces(traces)] == [128, 129, 130, 131]
     with Redis.from_url(redis_url) as connection:
         assert connection.xlen(SHARDS_STREAM) == SHARDS
+    for pair in read_pairs(last):
+        for image in (pair.chosen, pair.rejected):
+            assert asyncio.run(owns(store, LOCAL, "images", image)), "its tenant may look at it"
+            assert not asyncio.run(owns(store, "other", "images", image))
 
 
 @pytest.mark.parametrize("killed", ["worker and work-horse", "work-horse"])
