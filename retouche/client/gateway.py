@@ -25,6 +25,7 @@ from retouche.contract.jobs import (
     TracePage,
 )
 from retouche.contract.keys import KeyId, KeyInfo, KeyPage, KeyRequest, NewKey, Scope
+from retouche.contract.overview import Overview
 from retouche.contract.pair_search import PairQuery, PairSearch
 from retouche.contract.reviews import Decision, Review, Reviewed
 from retouche.contract.runs import Run, RunEvent, RunPage, RunSpec, TrainingMetrics
@@ -101,6 +102,10 @@ class AsyncRetouche:
     async def revoke_key(self, key_id: KeyId) -> None:
         """Let a key open nothing more."""
         await self._call("DELETE", f"/v1/keys/{key_id}")
+
+    async def overview(self) -> Overview:
+        """How busy the queues and the services are."""
+        return await self._json("GET", "/v1/overview", Overview)
 
     async def upload_image(self, image: bytes | Path) -> ImageInfo:
         """Store an encoded PNG, JPEG or WebP image."""

@@ -20,6 +20,7 @@ from retouche.contract.jobs import (
     PromptSetInfo,
 )
 from retouche.contract.keys import KeyId, KeyInfo, NewKey, Scope
+from retouche.contract.overview import Overview
 from retouche.contract.pair_search import PairQuery, PairSearch
 from retouche.contract.reviews import Decision, Review, Reviewed
 from retouche.contract.runs import Run, RunEvent, RunSpec, TrainingMetrics
@@ -81,6 +82,9 @@ class Retouche:
 
     def services(self) -> dict[str, ServiceStatus]:
         return self._wait(self._client.services())
+
+    def overview(self) -> Overview:
+        return self._wait(self._client.overview())
 
     def upload_image(self, image: bytes | Path) -> ImageInfo:
         return self._wait(self._client.upload_image(image))
