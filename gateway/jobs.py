@@ -160,8 +160,9 @@ async def _enqueue_pending(app: FastAPI, job_id: str) -> bool:
     pending = await reader.pending(job_id)
     if not pending:
         return False
+    tenant = (await reader.record(job_id)).tenant
     try:
-        given_up = await asyncio.to_thread(queue.fill_window, app.state.queue, job_id, pending)
+        given_up = await asyncio.to_thread(queue.fill_window, app.state.queue, tenant, job_id, pending)
     except RedisError as error:
         raise _queue_unavailable(error) from error
     for shard in given_up:

@@ -167,8 +167,9 @@ async def _enqueue_pending(app: FastAPI, run_id: str) -> bool:
     run = await app.state.runs.run(run_id)
     if run.state in _ENDED:
         return False
+    tenant = (await app.state.runs.record(run_id)).tenant
     try:
-        outcome = await asyncio.to_thread(queue.enqueue_run, app.state.train_queue, run_id)
+        outcome = await asyncio.to_thread(queue.enqueue_run, app.state.train_queue, tenant, run_id)
     except RedisError as error:
         raise _queue_unavailable(error) from error
     if outcome == "given-up":

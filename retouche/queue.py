@@ -1,6 +1,6 @@
 """Shards and training runs on their RQ queues: each enqueued once, under its own name.
 
-A window of a job's shards is enqueued at a time.
+A window of a job's shards is enqueued at a time, and tenants take turns.
 
 Needs the `queue` extra; the gateway and the workers import it. A shard is enqueued again by whoever finds it
 missing, so nothing here has to survive Redis: see `fill_window`.
@@ -11,8 +11,7 @@ from typing import Literal
 
 from redis import Redis
 from rq import Queue, Retry
-from rq.exceptions import DeserializationError, DuplicateJobError
-from rq.job import Job as RqJob
+from rq.exceptions import DuplicateJobError
 from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 
@@ -25,6 +24,8 @@ from retouche.coordination import (
     next_shard_key,
     shard_task_id,
 )
+from retouche.tasks import PlainJob
+from retouche.turns import meta_of, take_turn
 
 SHARD_TIMEOUT_SECONDS = 6 * 3600
 RUN_TIMEOUT_SECONDS = 30 * 24 * 3600
@@ -36,23 +37,23 @@ Enqueued = Literal["enqueued", "waiting", "given-up"]
 
 def curate_queue(connection: Redis) -> Queue:
     """The queue of shards. Raises nothing: the connection is made at first use."""
-    return Queue(CURATE_QUEUE, connection=connection, serializer=JSONSerializer)
+    return Queue(CURATE_QUEUE, connection=connection, job_class=PlainJob, serializer=JSONSerializer)
 
 
-def enqueue_shard(queue: Queue, job_id: str, shard: int) -> Enqueued:
+def enqueue_shard(queue: Queue, tenant: str, job_id: str, shard: int) -> Enqueued:
     """Enqueue a shard unless it is queued or at work ("waiting") or RQ has given it up ("given-up")."""
     name = shard_task_id(job_id, shard)
-    return _enqueue(queue, CURATE_FUNCTION, (job_id, shard), name, SHARD_TIMEOUT_SECONDS)
+    return _enqueue(queue, tenant, CURATE_FUNCTION, (job_id, shard), name, SHARD_TIMEOUT_SECONDS)
 
 
 def train_queue(connection: Redis) -> Queue:
     """The queue of training runs."""
-    return Queue(TRAIN_QUEUE, connection=connection, serializer=JSONSerializer)
+    return Queue(TRAIN_QUEUE, connection=connection, job_class=PlainJob, serializer=JSONSerializer)
 
 
-def enqueue_run(queue: Queue, run_id: str) -> Enqueued:
+def enqueue_run(queue: Queue, tenant: str, run_id: str) -> Enqueued:
     """Enqueue a training run unless it is queued or at work, or RQ has given it up."""
-    return _enqueue(queue, TRAIN_FUNCTION, (run_id,), run_id, RUN_TIMEOUT_SECONDS)
+    return _enqueue(queue, tenant, TRAIN_FUNCTION, (run_id,), run_id, RUN_TIMEOUT_SECONDS)
 
 
 def forget_run(queue: Queue, run_id: str) -> None:
@@ -60,26 +61,9 @@ def forget_run(queue: Queue, run_id: str) -> None:
     _forget_failed(queue, run_id)
 
 
-def refusal(job: RqJob, function: str) -> str | None:
-    """Why a worker must not run a job of its queue: whoever can write to Redis could name any function.
-
-    None: it calls `function` with a plain identifier first, and asks RQ to call nothing else.
-    """
-    try:
-        arguments, options = job.args, job.kwargs
-    except DeserializationError:
-        return "its arguments cannot be read"
-    if job.func_name != function:
-        return f"it calls {job.func_name}, and only {function} is run"
-    if options or not arguments or not isinstance(arguments[0], str):
-        return f"its arguments {arguments} {options} are not those of {function}"
-    hooks = ("_success_callback_name", "_failure_callback_name", "_stopped_callback_name")
-    if any(getattr(job, hook, None) for hook in hooks):
-        return "it wants another function called when it ends"
-    return None
-
-
-def _enqueue(queue: Queue, function: str, args: tuple[str | int, ...], name: str, timeout: int) -> Enqueued:
+def _enqueue(
+    queue: Queue, tenant: str, function: str, args: tuple[str | int, ...], name: str, timeout: int
+) -> Enqueued:
     try:
         queue.enqueue_call(
             function,
@@ -89,8 +73,10 @@ def _enqueue(queue: Queue, function: str, args: tuple[str | int, ...], name: str
             result_ttl=0,
             failure_ttl=FAILURE_TTL_SECONDS,
             retry=Retry(max=RETRIES),
+            meta=meta_of(tenant),
             unique=True,
         )
+        take_turn(queue, name)
     except DuplicateJobError:
         task = queue.fetch_job(name)
         failed = task is not None and task.get_status() == JobStatus.FAILED
@@ -104,16 +90,16 @@ def _forget_failed(queue: Queue, name: str) -> None:
         task.delete()
 
 
-def enqueue_next(queue: Queue, job_id: str, shards: int) -> int | None:
+def enqueue_next(queue: Queue, tenant: str, job_id: str, shards: int) -> int | None:
     """Enqueue the next of a job's `shards`, called as one of them ends; None if all have been."""
     shard = int(queue.connection.incr(next_shard_key(job_id))) - 1
     if shard >= shards:
         return None
-    enqueue_shard(queue, job_id, shard)
+    enqueue_shard(queue, tenant, job_id, shard)
     return shard
 
 
-def fill_window(queue: Queue, job_id: str, missing: Iterable[int]) -> list[int]:
+def fill_window(queue: Queue, tenant: str, job_id: str, missing: Iterable[int]) -> list[int]:
     """See to it that the first ENQUEUE_WINDOW of a job's missing shards are queued or at work.
 
     `missing` is what the store says, ascending, without those given up. Shards below the counter were
@@ -130,7 +116,7 @@ def fill_window(queue: Queue, job_id: str, missing: Iterable[int]) -> list[int]:
                 break
             following = shard + 1
             queue.connection.set(key, following)
-        if enqueue_shard(queue, job_id, shard) == "given-up":
+        if enqueue_shard(queue, tenant, job_id, shard) == "given-up":
             given_up.append(shard)
         else:
             in_flight += 1

@@ -9,7 +9,8 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
 from retouche.coordination import TRAIN_FUNCTION
-from retouche.queue import refusal, train_queue
+from retouche.queue import train_queue
+from retouche.tasks import PlainJob, refusal
 from trainer.settings import Settings
 
 # RQ's defaults take minutes to notice a dead worker.
@@ -35,6 +36,7 @@ def main() -> None:
         worker = RunWorker(
             [train_queue(connection)],
             connection=connection,
+            job_class=PlainJob,
             serializer=JSONSerializer,
             worker_ttl=NOTICE_SECONDS,
             maintenance_interval=MAINTENANCE_SECONDS,

@@ -12,7 +12,8 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
 from retouche.coordination import CURATE_FUNCTION
-from retouche.queue import curate_queue, refusal
+from retouche.queue import curate_queue
+from retouche.tasks import PlainJob, refusal
 from worker.settings import Settings
 
 # RQ's defaults take minutes to notice a dead worker.
@@ -40,6 +41,7 @@ def main() -> None:
         worker = ShardWorker(
             [curate_queue(connection)],
             connection=connection,
+            job_class=PlainJob,
             serializer=JSONSerializer,
             worker_ttl=NOTICE_SECONDS,
             maintenance_interval=MAINTENANCE_SECONDS,

@@ -54,7 +54,7 @@ async def _run(settings: Settings, job_id: str, shard: int) -> None:
             await _curate_until_cancelled(settings, store, redis, record, shard)
         if await store.exists(shard_path(job_id, "shards", shard)):
             await _tell_consumers(redis, job_id, shard)
-        await asyncio.to_thread(_next, settings, job_id, record.shards)
+        await asyncio.to_thread(_next, settings, record)
     finally:
         await _tell(redis, job_id, shard)
         await redis.aclose()
@@ -156,6 +156,6 @@ async def _tell(redis: Redis, job_id: str, shard: int) -> None:
         await redis.publish(events_channel(job_id), "shard")
 
 
-def _next(settings: Settings, job_id: str, shards: int) -> None:
+def _next(settings: Settings, record: JobRecord) -> None:
     with BlockingRedis.from_url(settings.redis_url, socket_connect_timeout=3) as connection:
-        enqueue_next(curate_queue(connection), job_id, shards)
+        enqueue_next(curate_queue(connection), record.tenant, record.id, record.shards)

@@ -53,7 +53,7 @@ def submitted(store: ObjectStore, redis_url: str, shards: int = SHARDS) -> str:
 
     asyncio.run(write())
     with Redis.from_url(redis_url) as connection:
-        fill_window(curate_queue(connection), record.id, range(shards))
+        fill_window(curate_queue(connection), LOCAL, record.id, range(shards))
     return record.id
 
 
