@@ -17,6 +17,11 @@ def identify(model: str, revision: str | None = None) -> ModelIdentity:
     return ModelIdentity(id=model, revision=revision or "main")
 
 
+def together(model: ModelIdentity, companion: ModelIdentity) -> ModelIdentity:
+    """The identity of a model that answers with another's help."""
+    return ModelIdentity(id=f"{model.id}+{companion.id}", revision=f"{model.revision}+{companion.revision}")
+
+
 @cache
 def _content(folder: Path) -> str:
     total = hashlib.sha256()

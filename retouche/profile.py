@@ -41,10 +41,17 @@ class VisionLanguageProfile(ModelChoice):
 
 
 class EditingProfile(ModelChoice):
-    """`text` is what the editor reads, over {prompt} and {instruction}."""
+    """`text` is what the editor reads, over {prompt} and {instruction}; `max_side` bounds its memory.
 
-    editor: Literal["instruct_pix2pix", "controlnet_ip2p", "controlnet_ip2p_img2img"]
+    `guidance_scale` is the true classifier-free one of qwen_image_edit, the distilled one of flux_kontext.
+    """
+
+    editor: Literal[
+        "instruct_pix2pix", "controlnet_ip2p", "controlnet_ip2p_img2img", "qwen_image_edit", "flux_kontext"
+    ]
     controlnet: str | None = None
+    controlnet_revision: str | None = None
+    max_side: Side = 1024
     text: str = "{instruction}"
     num_inference_steps: InferenceSteps
     guidance_scale: GuidanceScale

@@ -45,9 +45,16 @@ def wear(pipeline: Any, run_id: RunId | None) -> None:
     """Put on the adapter of a run fetched before, or none. Called in the model's thread.
 
     Raises:
+        Conflict: the pipeline has no UNet, which is what a run trains.
         ModelFailure: the adapter belongs to another base.
     """
-    loaded = list(getattr(pipeline.unet, "peft_config", {}))
+    unet = getattr(pipeline, "unet", None)
+    if unet is None and run_id is not None:
+        raise Conflict(
+            f"adapter: the LoRA of {run_id} is for the UNet of a Stable Diffusion, and this service runs a "
+            f"{type(pipeline).__name__}; leave adapter out"
+        )
+    loaded = list(getattr(unet, "peft_config", {}))
     if run_id is None:
         if loaded:
             pipeline.disable_lora()

@@ -1,38 +1,15 @@
-"""What generation and editing share: how a diffusion pipeline is loaded and how a batch is run."""
+"""What generation and editing share: where a diffusion pipeline runs, and how a batch is run."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from diffusers.utils import logging as diffusers_logging
-from PIL import Image
-from transformers.utils import logging as transformers_logging
-
-from retouche.profile import ModelChoice, located
-
-
-class LoadsFolders(Protocol):
-    """Any diffusers pipeline class."""
-
-    def from_pretrained(self, model: str, **options: Any) -> Any: ...
 
 
 def device() -> torch.device:
-    """The accelerator if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def load_pipeline(kind: LoadsFolders, choice: ModelChoice, **parts: Any) -> Any:
-    """A pipeline of `kind` from a folder or the Hub, safetensors only, on the accelerator if there is one."""
-    diffusers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    dtype = getattr(torch, choice.dtype)
-    options = {"use_safetensors": True, "dtype": dtype, "revision": choice.revision, **parts}
-    pipeline = kind.from_pretrained(located(choice.model), **options).to(device())
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    """Torch's default device if it is another than the CPU; else the accelerator if there is one."""
+    default = torch.get_default_device()
+    return default if default.type != "cpu" or not torch.cuda.is_available() else torch.device("cuda")
 
 
 def generators(seeds: Sequence[int]) -> list[torch.Generator]:
@@ -40,6 +17,9 @@ def generators(seeds: Sequence[int]) -> list[torch.Generator]:
     return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
 
-def pictures(images: Sequence[Image.Image]) -> list[Image.Image]:
-    """A pipeline's output as RGB."""
-    return [image.convert("RGB") for image in images]
+def pixel_step(pipeline: Any) -> int:
+    """What sides in pixels must be a multiple of: UNets halve latents, transformers read squares of two."""
+    unet = getattr(pipeline, "unet", None)
+    halved = len(unet.config.block_out_channels) - 1 if unet is not None else 1
+    step: int = pipeline.vae_scale_factor * 2**halved
+    return step

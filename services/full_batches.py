@@ -13,7 +13,8 @@ def in_full_batches(
     """`run` over 1 to `size` items, always called with exactly `size`, the last one repeated.
 
     Matrix kernels round differently for different batch sizes, so a picture or a score would differ in its
-    last bits with the company it is in. At one size every row is computed alike, whatever its place.
+    last bits with the company it is in. At one size every row is computed alike, whatever its place; for
+    pictures, if their sides are multiples of `pixel_step`: what is left over after whole vectors is not.
     """
 
     def full(items: Sequence[ItemT]) -> list[AnswerT]:

@@ -6,14 +6,12 @@ from fastapi import APIRouter, FastAPI, Request, Response
 
 from retouche.contract.services import Readiness
 from retouche.contract.stages import EditRequest, EditResponse
-from retouche.identity import identify
-from retouche.profile import load_profile, located
+from retouche.profile import load_profile
 from retouche.store import ObjectStore
 from services.adapters import fetch, worn
 from services.editing import model
 from services.editing.editor import Edit, batch_key
 from services.editing.settings import Settings
-from services.full_batches import in_full_batches
 from serving.app import Loaded, create_service, require_ready, while_connected
 from serving.batching import MicroBatcher
 from serving.images import load_image, referenced, store_image
@@ -30,7 +28,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _load(settings: Settings, app: FastAPI) -> Loaded:
     profile = load_profile(settings.profile).editing
     batcher = MicroBatcher(
-        in_full_batches(await asyncio.to_thread(model.load, profile), profile.max_batch),
+        await asyncio.to_thread(model.load, profile),
         key=batch_key,
         max_batch=profile.max_batch,
         max_waiting=settings.max_waiting,
@@ -38,10 +36,8 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     )
     await batcher.start()
     app.state.store, app.state.batcher, app.state.profile = ObjectStore(settings.store), batcher, profile
-    models = {"editing": await asyncio.to_thread(identify, located(profile.model), profile.revision)}
-    if profile.controlnet is not None:
-        models["controlnet"] = await asyncio.to_thread(identify, located(profile.controlnet))
-    return Readiness(models=models), batcher.stop
+    identity = await asyncio.to_thread(model.identity, profile)
+    return Readiness(models={"editing": identity}), batcher.stop
 
 
 @router.post("/v1/edit")
@@ -54,10 +50,12 @@ async def edit(payload: EditRequest, request: Request, response: Response) -> Ed
 
     async def make() -> EditResponse:
         source = await load_image(state.store, image)
+        model.require_size(source, state.profile)
         edited = await state.batcher(Edit(source, model.text_for(complete, state.profile), complete))
         editor = worn(readiness.models["editing"], payload.adapter)
         return EditResponse(image=await store_image(state.store, edited), model=editor)
 
+    models = {**readiness.models, "manner": model.manner(state.profile)}
     return await while_connected(
-        request, answered(request, response, "editing", readiness.models, complete, make, EditResponse)
+        request, answered(request, response, "editing", models, complete, make, EditResponse)
     )

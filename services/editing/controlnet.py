@@ -6,7 +6,6 @@ Plain, the picture is drawn from noise; img2img starts from the noised source, w
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from diffusers import (
     ControlNetModel,
     StableDiffusionControlNetImg2ImgPipeline,
@@ -14,44 +13,61 @@ from diffusers import (
 )
 from PIL import Image
 
-from retouche.errors import BadRequest
-from retouche.profile import EditingProfile, located
+from retouche.errors import BadRequest, ModelFailure
+from retouche.profile import EditingProfile
 from services.adapters import wear
-from services.diffusion import generators, load_pipeline, pictures
-from services.editing.editor import Edit, Editor
+from services.diffusion import generators, pixel_step
+from services.editing.editor import Edit, Editor, in_size, in_steps
+from services.full_batches import in_full_batches
+from services.loading import Loads, load_part, load_pipeline
+
+_SHARED = ("cross_attention_dim", "block_out_channels", "layers_per_block")  # by ControlNet and UNet
 
 
 def load(profile: EditingProfile) -> Editor:
-    """The editor that the profile names: its `controlnet` on its `model`."""
-    if profile.controlnet is None:
-        raise BadRequest(f"editing.controlnet: {profile.editor} needs one; name a folder or Hub id")
-    controlnet = ControlNetModel.from_pretrained(
-        located(profile.controlnet), use_safetensors=True, dtype=getattr(torch, profile.dtype)
-    )
-    from_source = profile.editor == "controlnet_ip2p_img2img"
-    kind = StableDiffusionControlNetImg2ImgPipeline if from_source else StableDiffusionControlNetPipeline
-    pipeline = load_pipeline(kind, profile, controlnet=controlnet)
+    """The editor that draws from noise: the profile's `controlnet` on its `model`."""
+    pipeline = _load(StableDiffusionControlNetPipeline, profile)
 
     def run(edits: Sequence[Edit]) -> list[Image.Image]:
-        return _run(pipeline, edits, from_source)
+        return _run(pipeline, edits, {"image": in_steps(edits, pixel_step(pipeline))})
 
-    return run
+    return in_full_batches(run, profile.max_batch)
 
 
-def _run(pipeline: Any, edits: Sequence[Edit], from_source: bool) -> list[Image.Image]:
-    first, sources = edits[0].request, [edit.image for edit in edits]
+def load_img2img(profile: EditingProfile) -> Editor:
+    """The editor that starts from the source."""
+    pipeline = _load(StableDiffusionControlNetImg2ImgPipeline, profile)
+
+    def run(edits: Sequence[Edit]) -> list[Image.Image]:
+        sources, strength = in_steps(edits, pixel_step(pipeline)), edits[0].request.strength
+        return _run(pipeline, edits, {"image": sources, "control_image": sources, "strength": strength})
+
+    return in_full_batches(run, profile.max_batch)
+
+
+def _load(kind: Loads, profile: EditingProfile) -> Any:
+    if profile.controlnet is None:
+        raise BadRequest(f"editing.controlnet: {profile.editor} needs one; name a folder or Hub id")
+    controlnet = load_part(ControlNetModel, profile.controlnet, profile.controlnet_revision, profile.dtype)
+    pipeline: Any = load_pipeline(kind, profile, ("StableDiffusionPipeline",), controlnet=controlnet)
+    for name in _SHARED:
+        wanted, given = controlnet.config[name], pipeline.unet.config[name]
+        if wanted != given:
+            raise ModelFailure(
+                f"{profile.controlnet} was not made for {profile.model}: its {name} is {wanted}, not {given}"
+            )
+    return pipeline
+
+
+def _run(pipeline: Any, edits: Sequence[Edit], images: dict[str, Any]) -> list[Image.Image]:
+    first = edits[0].request
     wear(pipeline, first.adapter)
-    start = (
-        {"image": sources, "control_image": sources, "strength": first.strength}
-        if from_source
-        else {"image": sources}
-    )
-    images = pipeline(
+    edited = pipeline(
         prompt=[edit.text for edit in edits],
         num_inference_steps=first.num_inference_steps,
         guidance_scale=first.guidance_scale,
         controlnet_conditioning_scale=first.controlnet_conditioning_scale,
         generator=generators([edit.request.seed for edit in edits]),
-        **start,
+        **images,
     ).images
-    return pictures(images)
+    return in_size(edited, edits)

@@ -19,9 +19,12 @@ class Edit:
 
 
 class Editor(Protocol):
-    """An instruction-following editor: as many images as edits, in their order."""
+    """An instruction-following editor: as many images as edits, in their order, each as large as its source.
 
-    def __call__(self, edits: Sequence[Edit]) -> list[Image.Image]: ...
+    An edit's image is the same in any company; all edits of a call have the same `batch_key`.
+    """
+
+    def __call__(self, edits: Sequence[Edit], /) -> list[Image.Image]: ...
 
 
 def batch_key(edit: Edit) -> Hashable:
@@ -36,3 +39,17 @@ def batch_key(edit: Edit) -> Hashable:
         request.strength,
         request.controlnet_conditioning_scale,
     )
+
+
+def in_steps(edits: Sequence[Edit], step: int) -> list[Image.Image]:
+    """The sources, their sides made the nearest multiples of `step` pixels, and not less than one."""
+    width, height = (max(step, round(side / step) * step) for side in edits[0].image.size)
+    return [edit.image.resize((width, height), Image.Resampling.LANCZOS) for edit in edits]
+
+
+def in_size(edited: Sequence[Image.Image], edits: Sequence[Edit]) -> list[Image.Image]:
+    """A pipeline's output as RGB, each as large as its source."""
+    return [
+        image.convert("RGB").resize(edit.image.size, Image.Resampling.LANCZOS)
+        for image, edit in zip(edited, edits, strict=True)
+    ]

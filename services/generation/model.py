@@ -1,6 +1,7 @@
 """The base model: prompts to images."""
 
 from collections.abc import Hashable, Sequence
+from inspect import signature
 from typing import Any
 
 from diffusers import AutoPipelineForText2Image
@@ -10,11 +11,16 @@ from retouche.contract.stages import GenerateRequest
 from retouche.errors import FieldProblem, InvalidPayload
 from retouche.profile import GenerationProfile
 from services.adapters import wear
-from services.diffusion import generators, load_pipeline, pictures
+from services.diffusion import generators, pixel_step
+from services.loading import load_pipeline
 
 
 def load(profile: GenerationProfile) -> Any:
-    """The pipeline that the profile names."""
+    """The pipeline that the profile names: any that AutoPipelineForText2Image knows.
+
+    Raises:
+        ModelFailure: its weights are not all there, or it draws from no prompt; says which and why.
+    """
     return load_pipeline(AutoPipelineForText2Image, profile)
 
 
@@ -22,7 +28,8 @@ def resolved(request: GenerateRequest, profile: GenerationProfile, pipeline: Any
     """The request with the profile's values where it names none.
 
     Raises:
-        InvalidPayload: a side is not a multiple of what the pipeline's latents need.
+        InvalidPayload: a side is not a multiple of what the pipeline's latents need, or the pipeline reads no
+            negative prompt and one is given.
     """
     defaults = {
         name: getattr(profile, name)
@@ -30,12 +37,29 @@ def resolved(request: GenerateRequest, profile: GenerationProfile, pipeline: Any
         if getattr(request, name) is None
     }
     complete = request.model_copy(update=defaults)
-    step = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+    step = pixel_step(pipeline)
     for name in ("width", "height"):
         if getattr(complete, name) % step:
-            problem = f"must be a multiple of {step} pixels for this model, not {getattr(complete, name)}"
-            raise InvalidPayload(f"{name}: {problem}", fields=[FieldProblem(field=name, problem=problem)])
+            raise _invalid(
+                name, f"must be a multiple of {step} pixels for this model, not {getattr(complete, name)}"
+            )
+    if complete.negative_prompt and not _reads_negative_prompts(pipeline):
+        raise _invalid("negative_prompt", "this model's guidance is distilled and reads none; leave it out")
     return complete
+
+
+def _invalid(field: str, problem: str) -> InvalidPayload:
+    return InvalidPayload(f"{field}: {problem}", fields=[FieldProblem(field=field, problem=problem)])
+
+
+def _reads_negative_prompts(pipeline: Any) -> bool:
+    return "negative_prompt" in signature(pipeline.__call__).parameters and not _is_distilled(pipeline)
+
+
+def _is_distilled(pipeline: Any) -> bool:
+    """The guidance scale is an input of the model instead of a comparison with another prompt."""
+    transformer = getattr(pipeline, "transformer", None)
+    return bool(transformer is not None and transformer.config.get("guidance_embeds"))
 
 
 def batch_key(request: GenerateRequest) -> Hashable:
@@ -55,11 +79,20 @@ def generate(pipeline: Any, requests: Sequence[GenerateRequest]) -> list[Image.I
     wear(pipeline, first.adapter)
     images = pipeline(
         prompt=[request.prompt for request in requests],
-        negative_prompt=[request.negative_prompt for request in requests],
         width=first.width,
         height=first.height,
         num_inference_steps=first.num_inference_steps,
-        guidance_scale=first.guidance_scale,
         generator=generators([request.seed for request in requests]),
+        **_guidance(pipeline, requests),
     ).images
-    return pictures(images)
+    return [image.convert("RGB") for image in images]
+
+
+def _guidance(pipeline: Any, requests: Sequence[GenerateRequest]) -> dict[str, Any]:
+    """Guidance as this pipeline takes it: some call the classifier-free one by another name."""
+    scale = requests[0].guidance_scale
+    if not _reads_negative_prompts(pipeline):
+        return {"guidance_scale": scale}
+    other = "true_cfg_scale" in signature(pipeline.__call__).parameters
+    negative = [request.negative_prompt for request in requests]
+    return {"negative_prompt": negative, "true_cfg_scale" if other else "guidance_scale": scale}

@@ -10,9 +10,9 @@ import torch
 
 from retouche.contract.stages import Score
 from retouche.profile import RewardChoice
+from services.checkpoint import fit, read
 from services.diffusion import device
 from services.reward import clip
-from services.reward.checkpoint import fit, read
 from services.reward.linear_head import LinearHead
 from services.reward.pixels import cropped
 from services.reward.reward_model import Judged, RewardModel, scores

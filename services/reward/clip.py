@@ -15,8 +15,8 @@ from transformers.utils import logging
 
 from retouche.contract.stages import Score
 from retouche.profile import RewardChoice, located
+from services.checkpoint import require_all, require_file, unreadable
 from services.diffusion import device
-from services.reward.checkpoint import require_all, require_file, unreadable
 from services.reward.reward_model import Judged, RewardModel, scores
 
 Pixels = Callable[[list[Image.Image]], torch.Tensor]  # RGB images to (B, C, H, W) as the model reads them

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from retouche.errors import BadRequest
-from services.reward.checkpoint import WEIGHTS, Weights
+from services.checkpoint import WEIGHTS, Weights
 
 
 def convert(source: Path, folder: Path) -> Weights:

@@ -11,8 +11,8 @@ import torch
 from transformers import CLIPConfig, CLIPModel
 
 from retouche.profile import RewardChoice
+from services.checkpoint import Weights, read, require_all
 from services.reward import clip
-from services.reward.checkpoint import Weights, read, require_all
 from services.reward.pixels import letterboxed
 from services.reward.reward_model import RewardModel
 

@@ -12,8 +12,8 @@ import torch
 
 from retouche.contract.stages import Score
 from retouche.profile import RewardChoice, located
+from services.checkpoint import fit, read
 from services.diffusion import device
-from services.reward.checkpoint import fit, read
 from services.reward.clip import load_tokenizer
 from services.reward.imagereward_network import ImageRewardNetwork, Sizes
 from services.reward.pixels import cropped

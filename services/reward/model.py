@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from retouche.contract.payload import ModelIdentity
-from retouche.identity import identify
+from retouche.identity import identify, together
 from retouche.profile import RewardChoice, located
 from services.full_batches import in_full_batches
 from services.reward import aesthetic, clipscore, hpsv2, imagereward, pickscore
@@ -36,5 +36,4 @@ def identity(choice: RewardChoice) -> ModelIdentity:
     weights = identify(located(choice.model), choice.revision)
     if choice.base is None:
         return weights
-    base = identify(located(choice.base), choice.base_revision)
-    return ModelIdentity(id=f"{weights.id}+{base.id}", revision=f"{weights.revision}+{base.revision}")
+    return together(weights, identify(located(choice.base), choice.base_revision))

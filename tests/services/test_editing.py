@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx2
 import pytest
+import yaml
 from PIL import Image
 
 from services.editing.app import create_app
 from services.editing.settings import Settings
 from tests.live import live
 from tests.services.pictures import data_uri, until_ready
+from tests.services.small_pipelines import write_controlnet
 from tests.services.untrained import untrained_profile
 
 RECOLOR = {"action": "recolor", "target": "the circle", "text": "make the circle red"}
@@ -49,6 +52,34 @@ def test_an_image_that_is_not_stored_is_said_so(service: httpx2.Client) -> None:
     answer = service.post("/v1/edit", json={**REQUEST, "image": "sha256:" + "0" * 64, "seed": 0})
     assert answer.status_code == 404
     assert answer.json()["type"] == "urn:retouche:image-not-found"
+
+
+@pytest.mark.parametrize("size", [(64, 8), (1100, 64), (4000, 4000)])
+def test_an_image_of_an_absurd_size_is_refused(service: httpx2.Client, size: tuple[int, int]) -> None:
+    image = data_uri(Image.new("RGB", size, "gray"))
+    answer = service.post("/v1/edit", json={**REQUEST, "image": image, "seed": 0})
+    assert answer.status_code == 400
+    (problem,) = answer.json()["fields"]
+    assert problem["field"] == "image"
+    assert f"{size[0]} x {size[1]} pixels" in problem["problem"]
+    assert "16 to 1024 a side: resize it" in problem["problem"]
+
+
+def test_base_and_controlnet_are_both_named(tmp_path: Path) -> None:
+    profile = untrained_profile(tmp_path)
+    names = yaml.safe_load(Path(profile).read_text())
+    controlnet = write_controlnet(tmp_path / "controlnet", names["generation"]["model"])
+    names["editing"] |= {"editor": "controlnet_ip2p", "controlnet": controlnet}
+    names["editing"]["model"] = names["generation"]["model"]
+    Path(profile).write_text(yaml.safe_dump(names))
+    settings = Settings(profile=profile, store=str(tmp_path / "store"))
+    with live(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=60) as client:
+        until_ready(client)
+        (model,) = client.get("/readyz").json()["models"].values()
+        assert model["id"] == "base+controlnet"
+        base, on_it = model["revision"].split("+")
+        assert base != on_it
+        assert client.post("/v1/edit", json={**REQUEST, "seed": 0}).json()["model"] == model
 
 
 def test_what_is_not_an_image_is_a_bad_image(service: httpx2.Client) -> None:

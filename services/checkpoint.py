@@ -1,9 +1,10 @@
 """Published weights: safetensors alone, and nothing is served of which a tensor is missing or unknown."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -14,7 +15,7 @@ from retouche.profile import located
 
 WEIGHTS = "model.safetensors"
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
-_CONVERT = "`python -m services.reward.convert FILE FOLDER`"
+CONVERT = "`python -m services.reward.convert FILE FOLDER` writes them, then name FOLDER"
 _SHOWN = 3  # names of each kind of fault
 
 Weights = dict[str, torch.Tensor]
@@ -33,21 +34,42 @@ def read(model: str, revision: str | None) -> Weights:
         raise unreadable(model, error) from None
 
 
-def unreadable(model: str, error: Exception) -> ModelFailure:
+def unreadable(model: str, error: BaseException, to_safetensors: str = CONVERT) -> ModelFailure:
     """Why there are no weights to read, and what to do about it."""
-    if isinstance(error, SafetensorError):
+    causes = list(_causes(error))
+    if refusal := next((cause for cause in causes if isinstance(cause, RepositoryNotFoundError)), None):
+        return _refused(model, gated=isinstance(refusal, GatedRepoError))
+    if damage := next((cause for cause in causes if isinstance(cause, SafetensorError)), None):
         return ModelFailure(
-            f"{model}: {WEIGHTS} is not a safetensors file ({error}); a pickle that is renamed stays one: "
-            f"{_CONVERT} turns a published .pt or .pth into safetensors"
+            f"{model}: its weights are not a safetensors file ({damage}); a pickle that is renamed stays "
+            f"one: {to_safetensors}"
         )
     path = Path(located(model))
     pickles = [file for file in (path, *sorted(path.glob("*"))) if file.suffix in _PICKLES]
     if pickles:
         return ModelFailure(
             f"{model}: {pickles[0].name} is a pickle, which may run code when it is read; safetensors are "
-            f"expected: {_CONVERT} writes them, then name FOLDER"
+            f"expected: {to_safetensors}"
         )
-    return ModelFailure(f"{model} has no weights in safetensors that can be read: {error}")
+    return ModelFailure(f"{model} cannot be read: {error}")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _refused(model: str, gated: bool) -> ModelFailure:
+    if gated:
+        return ModelFailure(
+            f"{model} is gated: accept its licence at https://huggingface.co/{model} and set HF_TOKEN to a "
+            "token of that account"
+        )
+    return ModelFailure(
+        f"{model} is neither a folder here nor a public repository of the Hub; mend the profile, or set "
+        "HF_TOKEN if it is private"
+    )
 
 
 def require_file(model: str, name: str) -> None:
