@@ -1,14 +1,25 @@
 """The decisions about each job's pairs, kept in memory and brought up to date by what the store has more."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from retouche.contract.reviews import Review
-from retouche.reviews import newest, reviews_since
+from retouche.reviews import newest, read_reviews
 from retouche.store import ObjectStore
 
 _JOBS_KEPT = 32
 _CLOCKS_APART = timedelta(seconds=60)  # between gateways that write into one store
+
+
+@dataclass
+class _Log:
+    """What is known of a job: its decisions by their paths, and those that count."""
+
+    reviews: dict[str, Review] = field(default_factory=dict)
+    newest: Mapping[str, Review] = field(default_factory=dict)
+    last: datetime | None = None
 
 
 class DecisionReader:
@@ -16,21 +27,25 @@ class DecisionReader:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._known: OrderedDict[str, dict[tuple[datetime, str], Review]] = OrderedDict()
+        self._known: OrderedDict[str, _Log] = OrderedDict()
 
     async def log(self, job_id: str) -> list[Review]:
         """Every decision of a job, the oldest first."""
-        known = self._known.setdefault(job_id, {})
+        log = await self._current(job_id)
+        return sorted(log.reviews.values(), key=lambda review: review.at)
+
+    async def decisions(self, job_id: str) -> Mapping[str, Review]:
+        """The decision that counts for each pair; none for a pair that is not reviewed."""
+        return (await self._current(job_id)).newest
+
+    async def _current(self, job_id: str) -> _Log:
+        log = self._known.setdefault(job_id, _Log())
         self._known.move_to_end(job_id)
         if len(self._known) > _JOBS_KEPT:
             self._known.popitem(last=False)
-        if known:
-            fresh = await reviews_since(self._store, job_id, max(known)[0] - _CLOCKS_APART)
-        else:
-            fresh = await reviews_since(self._store, job_id)
-        known.update({(review.at, review.pair): review for review in fresh})
-        return [known[key] for key in sorted(known)]
-
-    async def decisions(self, job_id: str) -> dict[str, Review]:
-        """The decision that counts for each pair; none for a pair that is not reviewed."""
-        return newest(await self.log(job_id))
+        since = {"since": log.last - _CLOCKS_APART} if log.last else {}
+        if fresh := await read_reviews(self._store, job_id, log.reviews, **since):
+            log.reviews |= fresh
+            log.newest = newest(log.reviews.values())
+            log.last = max(review.at for review in log.reviews.values())
+        return log

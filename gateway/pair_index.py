@@ -1,6 +1,7 @@
 """A job's pairs as one Arrow table in memory: found, ordered and paged in milliseconds at 100,000 pairs."""
 
 import asyncio
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gateway.pair_words import WordIndex, index_words
 from retouche.contract.pair_search import FoundPair, PairQuery, PairSearch
 from retouche.contract.reviews import Decision, Review
 from retouche.errors import BadRequest
@@ -18,6 +20,8 @@ from retouche.store import ObjectStore, shard_path
 
 _JOBS_KEPT = 4
 _READS_AT_ONCE = 32
+_QUICK_SECONDS = 0.5
+_REST = 10  # times as long as indexing a running job took, if not quick, before it is done again
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class PairIndex:
 
     shards: tuple[int, ...]
     pairs: pa.Table
-    text: Any  # what a search looks through, in lower case
+    rows: Any  # their numbers, 0 to the last
+    words: WordIndex
     actions: Any
     margins: Mapping[str, Any]  # reward model: its raw margin; "" is over all reward models
     disagreement: Any
@@ -70,7 +75,9 @@ class PairIndex:
     def _matching(self, query: PairQuery, decisions: Mapping[str, Review]) -> Any:
         """A boolean for every row; None if every row matches."""
         margin = self._margin(query)
-        parts = [pc.match_substring(self.text, word) for word in query.text.lower().split()]
+        parts = [
+            pc.is_in(self.rows, value_set=self.words.rows_with(word)) for word in query.text.lower().split()
+        ]
         if query.action:
             parts.append(pc.equal(self.actions, query.action))
         if query.min_margin is not None:
@@ -90,8 +97,7 @@ class PairIndex:
 
     def _ordered(self, query: PairQuery, matching: Any) -> Any:
         """The numbers of the matching rows, in the query's order."""
-        everything = pa.array(range(len(self.pairs)), pa.uint64())
-        rows = everything if matching is None else pc.indices_nonzero(matching)
+        rows = self.rows if matching is None else pc.indices_nonzero(matching)
         if query.order == "curated":
             return rows[::-1] if query.descending else rows
         by = self._margin(query) if query.order == "margin" else self.disagreement
@@ -105,15 +111,24 @@ class PairIndexes:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._known: OrderedDict[str, PairIndex] = OrderedDict()
+        self._next: dict[str, float] = {}  # when a job that has grown may be indexed again
         self._busy: dict[str, asyncio.Lock] = {}
+
+    def complete(self, job_id: str, shards: int) -> PairIndex | None:
+        """The index of a job with so many shards, if it holds them all: then it will never change."""
+        known = self._known.get(job_id)
+        return known if known is not None and len(known.shards) == shards else None
 
     async def index(self, job_id: str, finished: Sequence[int]) -> PairIndex:
         """The index of a job's finished shards."""
         async with self._busy.setdefault(job_id, asyncio.Lock()):
             known = self._known.get(job_id)
-            if known is None or known.shards != tuple(finished):
+            if known is None or (known.shards != tuple(finished) and time.monotonic() > self._next[job_id]):
+                began = time.monotonic()
                 known = await self._grown(job_id, known, finished)
                 self._known[job_id] = known
+                took = time.monotonic() - began
+                self._next[job_id] = time.monotonic() + (_REST * took if took > _QUICK_SECONDS else 0)
             self._known.move_to_end(job_id)
             if len(self._known) > _JOBS_KEPT:
                 self._known.popitem(last=False)
@@ -145,7 +160,15 @@ def make_index(shards: tuple[int, ...], tables: Sequence[pa.Table]) -> PairIndex
     else:
         mean = disagreement = pa.array([0.0] * len(pairs), pa.float64())
     actions = pc.struct_field(_column(pairs, "instruction"), "action")
-    return PairIndex(shards, pairs, _searched(pairs), actions, {"": mean, **raw}, disagreement)
+    return PairIndex(
+        shards,
+        pairs,
+        rows=pa.array(range(len(pairs)), pa.uint64()),
+        words=index_words(_searched(pairs)),
+        actions=actions,
+        margins={"": mean, **raw},
+        disagreement=disagreement,
+    )
 
 
 def _raw_margins(pairs: pa.Table) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from gateway.callers import CURATE, READ
 from gateway.decisions import DecisionReader
 from gateway.job_state import JobReader
 from gateway.ownership import OwnJob
-from gateway.pair_index import PairIndex
+from gateway.pair_index import PairIndex, PairIndexes
 from retouche.contract.pair_search import PairQuery, PairSearch
 from retouche.contract.reviews import PairId, Review, ReviewRequest
 from retouche.errors import NotFound
@@ -48,9 +48,10 @@ async def reviews(
 
 async def _index(request: Request, job_id: str) -> PairIndex:
     reader: JobReader = request.app.state.reader
-    finished = await reader.finished(job_id)
-    index: PairIndex = await request.app.state.indexes.index(job_id, finished)
-    return index
+    indexes: PairIndexes = request.app.state.indexes
+    if (complete := indexes.complete(job_id, (await reader.record(job_id)).shards)) is not None:
+        return complete
+    return await indexes.index(job_id, await reader.finished(job_id))
 
 
 def _decisions(request: Request) -> DecisionReader:

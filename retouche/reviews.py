@@ -1,7 +1,7 @@
 """Decisions about a job's pairs, an object each, named by their time: an append-only log in the store."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from retouche.contract.jobs import PreferencePair
@@ -23,22 +23,23 @@ async def record_review(
     return review
 
 
-async def reviews_since(store: ObjectStore, job_id: str, since: datetime = _EPOCH) -> list[Review]:
-    """The decisions of a job from a time on, the oldest first."""
-    after = review_path(job_id, _stamp(since))
-    folder = review_path(job_id, "")
-    paths = sorted([path async for path in store.paths(folder.rstrip("/"), after=after)])
-    found: list[Review] = []
+async def read_reviews(
+    store: ObjectStore, job_id: str, known: Container[str] = (), since: datetime = _EPOCH
+) -> dict[str, Review]:
+    """The decisions of a job from a time on, by their paths, without those that are known."""
+    after, folder = review_path(job_id, _stamp(since)), review_path(job_id, "").rstrip("/")
+    paths = sorted([path async for path in store.paths(folder, after=after) if path not in known])
+    found: dict[str, Review] = {}
     for begin in range(0, len(paths), _READS_AT_ONCE):
         batch = paths[begin : begin + _READS_AT_ONCE]
         contents = await asyncio.gather(*(store.get(path) for path in batch))
-        found += [Review.model_validate_json(content) for content in contents]
+        found |= {path: Review.model_validate_json(text) for path, text in zip(batch, contents, strict=True)}
     return found
 
 
 def newest(reviews: Iterable[Review]) -> dict[str, Review]:
-    """The decision that counts for each pair, of reviews in the order of time, if it is not withdrawn."""
-    last = {review.pair: review for review in reviews}
+    """The decision that counts for each pair, if it is not withdrawn."""
+    last = {review.pair: review for review in sorted(reviews, key=lambda review: review.at)}
     return {pair: review for pair, review in last.items() if review.decision != "withdraw"}
 
 

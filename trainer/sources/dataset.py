@@ -6,7 +6,7 @@ from retouche.contract.jobs import JobRecord, PreferencePair
 from retouche.contract.reviews import Reviewed
 from retouche.errors import Conflict, JobNotFound, NotFound
 from retouche.pairs import read_pairs
-from retouche.reviews import decided, newest, reviews_since
+from retouche.reviews import decided, newest, read_reviews
 from retouche.store import ObjectStore, job_path, shard_path
 from trainer.pairs import TrainingPair
 
@@ -21,7 +21,7 @@ async def finished_pairs(
         Conflict: it has shards that are not finished, or no pairs at all, or none that may be used.
     """
     record = await job_record(store, job_id)
-    log = await reviews_since(store, job_id) if reviewed != "all" else []
+    log = (await read_reviews(store, job_id)).values() if reviewed != "all" else ()
     decisions = newest(review for review in log if until is None or review.at <= until)
     pairs: list[PreferencePair] = []
     for shard in range(record.shards):
