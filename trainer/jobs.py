@@ -5,7 +5,7 @@ import sys
 
 from trainer.settings import Settings
 
-_LAUNCH = ("-m", "accelerate.commands.launch", "--multi_gpu", "--module")
+_LAUNCH = ("-m", "torch.distributed.run", "--standalone")  # what accelerate launches by, GPUs or not
 
 
 class TrainerDied(Exception):
@@ -15,7 +15,7 @@ class TrainerDied(Exception):
 def train(run_id: str) -> None:
     """Run the training process of a run to its end."""
     processes = Settings().train_processes
-    how = (*_LAUNCH, f"--num_processes={processes}") if processes > 1 else ("-m",)
-    code = subprocess.run([sys.executable, *how, "trainer.run", run_id], check=False).returncode
+    launch = (*_LAUNCH, f"--nproc-per-node={processes}") if processes > 1 else ()
+    code = subprocess.run([sys.executable, *launch, "-m", "trainer.run", run_id], check=False).returncode
     if code != 0:
         raise TrainerDied(f"the training process of {run_id} ended with code {code}")

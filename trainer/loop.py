@@ -15,12 +15,12 @@ import torch
 from accelerate.accelerator import Accelerator
 
 from retouche.contract.runs import DiffusionRpo, Optimisation, RunSpec, TrainingMetrics
-from retouche.errors import TrainingStopped
+from retouche.errors import Conflict, TrainingStopped
 from trainer import checkpoints
 from trainer.batches import Draw, PairBatch, Pairs, WaitCancelled, draws
 from trainer.checkpoints import Checkpoint
 from trainer.denoising import Noised, noised, pair_errors
-from trainer.meter import Meter, stop_if_hopeless
+from trainer.meter import Meter, stop_if_hopeless, summed
 from trainer.objectives.choice import Whole, share_of_loss, whole_batch
 from trainer.objectives.errors import PairErrors
 from trainer.policy import Policy
@@ -73,7 +73,7 @@ def train(
 
     Raises:
         TrainingStopped: the loss is not finite or the policy collapses; the last checkpoint is a good one.
-        Conflict: the checkpoint in `folder` belongs to another specification.
+        Conflict: the checkpoint in `folder` belongs to another specification or number of processes.
     """
     how = spec.optimisation
     training = prepare(spec, policy, pairs)
@@ -87,9 +87,11 @@ def train(
             if step > start:
                 _checkpoint(training, step, folder, saved)
             return None
-        done, stop = step + 1, cancelled()
+        done = step + 1
+        due = done % how.log_every_steps == 0 or done % how.checkpoint_every_steps == 0
+        stop = _told_to_stop(training, cancelled, due)
         last = stop or done == how.steps
-        if last or done % how.log_every_steps == 0 or done % how.checkpoint_every_steps == 0:
+        if last or due:
             metrics = meter.read(done, done - logged, learning_rate)
             logged = done
             stop_if_hopeless(metrics, how.collapse_ratio)
@@ -125,7 +127,8 @@ def take_step(training: Training, step: int, meter: Meter) -> None:
 def prepare(spec: RunSpec, policy: Policy, pairs: Pairs) -> Training:
     """Policy, optimiser and data as accelerate wants them, before the first step."""
     how = spec.optimisation
-    accelerator = Accelerator(mixed_precision=how.mixed_precision, gradient_accumulation_steps=1)
+    on_cpu = not torch.accelerator.is_available()  # accelerate sees several processes there only if told
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=how.mixed_precision)
     if policy.frozen is not None:
         policy.frozen.to(accelerator.device)
     weights = policy.trainable()
@@ -133,6 +136,13 @@ def prepare(spec: RunSpec, policy: Policy, pairs: Pairs) -> Training:
     adam = torch.optim.AdamW(weights.values(), lr=how.learning_rate, weight_decay=how.weight_decay)
     unet, optimizer = accelerator.prepare(policy.unet, adam)
     return Training(spec, policy, pairs, accelerator, unet, optimizer, average)
+
+
+def _told_to_stop(training: Training, cancelled: Cancelled, due: bool) -> bool:
+    """Was any process told to stop? Several ask each other only where they meet anyway: it is a host sync."""
+    if training.accelerator.num_processes == 1:
+        return cancelled()
+    return due and bool(summed(torch.tensor(float(cancelled()), device=training.accelerator.device)) > 0)
 
 
 def _set_learning_rate(training: Training, step: int) -> float:
@@ -218,6 +228,11 @@ def _resumed(training: Training, folder: Path) -> int:
     saved = checkpoints.newest(folder, training.spec)
     if saved is None:
         return 0
+    if saved.positions != saved.step * training.effective_batch:
+        raise Conflict(
+            f"the checkpoint at step {saved.step} was made with {saved.positions // saved.step} pairs a step "
+            f"and this would take {training.effective_batch}; start the trainer with as many processes"
+        )
     weights = training.policy.trainable()
     with torch.no_grad():
         for name, weight in weights.items():

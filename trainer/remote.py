@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from retouche.contract.runs import RunRecord, RunResult, TrainingMetrics
-from retouche.coordination import events_channel
+from retouche.coordination import SHARDS_STREAM, events_channel
 from retouche.errors import NotFound
 from retouche.store import ObjectStore, run, run_path
 from trainer import checkpoints
@@ -105,12 +105,23 @@ class Remote:
                 place = "/".join(part for part in (name, str(file.relative_to(folder))) if part)
                 run(self.store.put_file(self._path(f"artifacts/{place}"), file))
         run(self.store.create(self._path("finished.json"), result.model_dump_json().encode()))
-        self.announce("finished")
+        self._leave("finished")
+
+    def cancelled(self) -> None:
+        """Say that the run has stopped because it was told to."""
+        self._leave("cancelled")
 
     def failed(self, error: str) -> None:
         """Mark the run as failed, with the reason."""
         run(self.store.put(self._path("failed.json"), json.dumps({"error": error}).encode()))
-        self.announce("failed")
+        self._leave("failed")
+
+    def _leave(self, cause: str) -> None:
+        """Tell how it ended. The consumer group, where there was one, has no use any more: a retried run
+        knows the shards of its checkpoint, and a new group gives it all others."""
+        with suppress(RedisError):
+            self.redis.xgroup_destroy(SHARDS_STREAM, self.run_id)
+        self.announce(cause)
 
     def announce(self, cause: str) -> None:
         """Tell those who follow; without Redis they find out by polling."""

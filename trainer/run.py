@@ -7,11 +7,14 @@ import fcntl
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate.state import PartialState
+from accelerate.utils.operations import broadcast_object_list
 from redis import Redis
 from torch.utils.tensorboard import SummaryWriter
 
@@ -24,8 +27,8 @@ from trainer.batches import Pairs
 from trainer.encode import Encoding, encode_pairs
 from trainer.encoded import EncodedPairs
 from trainer.encoders import Encoders, RelationModel
-from trainer.loop import train
-from trainer.policy import check_base, load
+from trainer.loop import Cancelled, train
+from trainer.policy import Policy, check_base, load
 from trainer.remote import Remote
 from trainer.settings import Settings
 from trainer.sources.dataset import finished_pairs
@@ -38,32 +41,76 @@ _log = logging.getLogger("retouche.trainer")
 
 
 def main(run_id: str) -> int:
-    """Train the run to its end, cancellation or failure; the process's exit code."""
+    """Train the run to its end, cancellation or failure; the process's exit code.
+
+    Of several processes (`torchrun`, `accelerate launch`) the first one talks to the store for all of them.
+    """
     settings = Settings()
+    processes: Any = PartialState(cpu=not torch.accelerator.is_available())
     remote = Remote(ObjectStore(settings.store), Redis.from_url(settings.redis_url), run_id)
     folder = settings.runs_folder / run_id
-    with _alone(folder), remote.watching() as cancelled:
-        if remote.ended():
-            return 0
-        try:
-            _train(remote, folder, cancelled)
-        except RetoucheError as error:
-            if error.retryable:
-                raise
-            _log.error("%s failed: %s", run_id, error.detail)
-            remote.failed(error.detail)
+    if processes.is_main_process:
+        with _alone(folder), remote.watching() as cancelled:
+            return _lead(remote, folder, cancelled, processes.num_processes)
+    return _assist(remote, folder)
+
+
+def _lead(remote: Remote, folder: Path, cancelled: Cancelled, processes: int) -> int:
+    began = time.monotonic()
+    if remote.ended():
+        _agreed(False)
+        return 0
+    try:
+        pairs = _prepared(remote, folder, cancelled, processes)
+        _agreed(True)
+        _train(remote, folder, pairs, cancelled, began)
+    except RetoucheError as error:
+        if error.retryable:
+            raise
+        _log.error("%s failed: %s", remote.run_id, error.detail)
+        remote.failed(error.detail)
+        # The others may be waiting for this process; the launcher ends them if it ends badly.
+        return 0 if processes == 1 else 1
     return 0
 
 
-def _train(remote: Remote, folder: Path, cancelled: Callable[[], bool]) -> None:
-    began = time.monotonic()
+def _assist(remote: Remote, folder: Path) -> int:
+    """A process that is not the first: trains what that one has prepared, and reports nothing."""
+    if not _agreed(False):
+        return 0
     spec = remote.record().spec
-    base, how = _located(spec.base), spec.optimisation
-    check_base(base, spec.revision)
+    pairs = _pairs(remote, spec, _located(spec.base), lambda: False)
+    train(spec, _policy(spec), pairs, folder)
+    return 0
+
+
+def _agreed(go: bool) -> bool:
+    """What the first process says, told to all."""
+    said = [go]
+    broadcast_object_list(said)
+    return said[0]
+
+
+def _prepared(remote: Remote, folder: Path, cancelled: Cancelled, processes: int) -> Pairs:
+    spec = remote.record().spec
+    if spec.data.follow and processes > 1:
+        raise BadRequest(
+            f"data.follow: {processes} processes cannot share the stream of a running job; wait until it has "
+            "ended, or start the trainer with RETOUCHE_TRAIN_PROCESSES=1"
+        )
+    check_base(_located(spec.base), spec.revision)
     remote.fetch_checkpoints(folder)
-    pairs = _pairs(remote, spec, base, cancelled)
-    policy = load(base, spec.tuning, spec.seed, spec.revision, _DTYPES[how.mixed_precision])
-    resumed = checkpoints.newest(folder, spec)
+    return _pairs(remote, spec, _located(spec.base), cancelled)
+
+
+def _policy(spec: RunSpec) -> Policy:
+    dtype = _DTYPES[spec.optimisation.mixed_precision]
+    return load(_located(spec.base), spec.tuning, spec.seed, spec.revision, dtype)
+
+
+def _train(remote: Remote, folder: Path, pairs: Pairs, cancelled: Cancelled, began: float) -> None:
+    spec = remote.record().spec
+    policy, resumed = _policy(spec), checkpoints.newest(folder, spec)
     remote.resume_log(resumed.step if resumed else 0)
     with SummaryWriter(folder / "tensorboard", purge_step=resumed.step if resumed else 0) as board:
 
@@ -73,24 +120,24 @@ def _train(remote: Remote, folder: Path, cancelled: Callable[[], bool]) -> None:
             remote.log(metrics)
 
         train(spec, policy, pairs, folder, report, cancelled, remote.keep_checkpoint)
-    metrics = remote.last_logged
-    if metrics is None or metrics.step < how.steps:
+    metrics, steps = remote.last_logged, spec.optimisation.steps
+    if metrics is None or metrics.step < steps:
         _log.info("%s was cancelled at step %s", remote.run_id, metrics.step if metrics else 0)
-        remote.announce("cancelled")
+        remote.cancelled()
         return
     result = RunResult(
-        base=identify(base, spec.revision),
-        steps=how.steps,
+        base=identify(_located(spec.base), spec.revision),
+        steps=steps,
         pairs=len(pairs),
         data_digest=pairs.digest,
         metrics=metrics,
         seconds=time.monotonic() - began,
     )
-    made = artifacts.write(folder, spec, base, policy, result)
+    made = artifacts.write(folder, spec, _located(spec.base), policy, result)
     remote.finish({"": made, "tensorboard": folder / "tensorboard"}, result)
 
 
-def _pairs(remote: Remote, spec: RunSpec, base: str, cancelled: Callable[[], bool]) -> Pairs:
+def _pairs(remote: Remote, spec: RunSpec, base: str, cancelled: Cancelled) -> Pairs:
     """The pairs that the specification names, encoded."""
     data, relations = spec.data, None
     if isinstance(spec.objective, DiffusionRpo):

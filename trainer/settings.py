@@ -14,4 +14,4 @@ class Settings(BaseSettings):
     store: str = Field(default=".retouche/store", description="object store: a folder or a URL")
     redis_url: str = "redis://127.0.0.1:6379/0"
     runs_folder: Path = Field(default=Path(".retouche/runs"), description="checkpoints of runs under way")
-    train_processes: int = Field(default=1, ge=1, description="more than one: by `accelerate launch`")
+    train_processes: int = Field(default=1, ge=1, description="of one run, on this machine; one a GPU")

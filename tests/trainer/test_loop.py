@@ -1,5 +1,6 @@
 """A run of the training loop: what it learns, how it goes on after a kill, when it stops."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from retouche.contract.runs import (
     Full,
     Lora,
     Objective,
+    Optimisation,
     RichDpo,
     RunSpec,
     Sft,
@@ -34,7 +36,7 @@ OBJECTIVES: list[Objective] = [
     DiffusionDpo(beta=100.0),
     DiffusionDpo(beta=100.0, loss="hinge", anchor_weight=1.0),
     DiffusionDpo(beta=100.0, loss="ipo"),
-    DiffusionRpo(beta=100.0, temperature=0.5),
+    DiffusionRpo(beta=100.0, temperature=0.5, anchor_weight=1.0),
     RichDpo(beta=100.0, strength=0.8),
 ]
 
@@ -74,11 +76,10 @@ def test_every_kind_of_model_is_trained(tmp_path: Path, tuning: Tuning, sdxl: bo
 
 @pytest.mark.parametrize("objective", OBJECTIVES[::2], ids=lambda objective: str(objective.name))
 def test_four_at_once_take_the_step_of_two_times_two(tmp_path: Path, objective: Objective) -> None:
-    run(tmp_path / "4x1", spec(objective, steps=3))
-    run(tmp_path / "2x2", spec(objective, steps=3, batch_size=2, gradient_accumulation_steps=2))
-    whole, parts = weights(tmp_path / "4x1"), weights(tmp_path / "2x2")
-    for name, weight in whole.items():
-        assert torch.allclose(weight, parts[name], atol=2e-5), name
+    whole = run(tmp_path / "4x1", spec(objective, steps=3))
+    parts = run(tmp_path / "2x2", spec(objective, steps=3, batch_size=2, gradient_accumulation_steps=2))
+    assert [metrics.loss for metrics in whole] == pytest.approx([metrics.loss for metrics in parts], rel=1e-4)
+    same_steps(tmp_path / "4x1", tmp_path / "2x2")
 
 
 def test_a_run_that_was_cut_off_ends_with_the_same_bytes(tmp_path: Path) -> None:
@@ -162,8 +163,39 @@ def test_two_processes_take_the_step_of_one(tmp_path: Path, objective: Objective
     (folder / "train.py").write_text(_TRAIN)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     root = Path(__file__).parents[2]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     subprocess.run([*launch, str(folder / "train.py"), str(folder)], check=True, cwd=root, env=environment)
-    one, two = weights(tmp_path / "one"), weights(folder)
-    for name, weight in one.items():
-        assert torch.allclose(weight, two[name], atol=2e-5), name
+    same_steps(tmp_path / "one", folder)
+
+
+def same_steps(one: Path, other: Path) -> None:
+    """Weights alone would not show a gradient of another scale: AdamW takes the same step for it."""
+    for file in ("weights", "optimizer"):
+        left, right = (load_file(finished(folder)[-1] / f"{file}.safetensors") for folder in (one, other))
+        for name, tensor in left.items():
+            assert torch.allclose(tensor, right[name], rtol=1e-3, atol=2e-5), name
+
+
+def test_the_moving_average_follows_the_weights(tmp_path: Path) -> None:
+    averaged = spec(DiffusionDpo(beta=100.0), Lora(rank=4), steps=3, ema_decay=0.5, checkpoint_every_steps=1)
+    start = policy(tmp_path / "untouched", averaged.tuning).trainable()
+    expected = {name: weight.detach().clone() for name, weight in start.items()}
+    for steps in (1, 2, 3):
+        run(tmp_path / str(steps), averaged.model_copy(update={"optimisation": _until(averaged, steps)}))
+        for name, weight in weights(tmp_path / str(steps)).items():
+            expected[name] = 0.5 * expected[name] + 0.5 * weight
+    result = load_file(tmp_path / "3" / "weights.safetensors")
+    assert all(torch.allclose(result[name], average, atol=1e-6) for name, average in expected.items())
+
+
+def _until(run_spec: RunSpec, steps: int) -> Optimisation:
+    return run_spec.optimisation.model_copy(update={"steps": steps})
+
+
+def test_another_batch_a_step_does_not_resume(tmp_path: Path) -> None:
+    """As after a start with another number of processes: the specification is the same."""
+    run(tmp_path, spec(DiffusionDpo(), steps=2))
+    state = finished(tmp_path)[-1] / "state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"positions": 4}))
+    with pytest.raises(Conflict, match="2 pairs a step and this would take 4"):
+        run(tmp_path, spec(DiffusionDpo(), steps=2))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load
 
 from gateway.app import create_app
 from retouche.client import Retouche
@@ -60,10 +61,11 @@ def environment(store: ObjectStore, redis_url: str, runs: Path) -> dict[str, str
 
 
 @contextmanager
-def trainer(store: ObjectStore, redis_url: str, runs: Path) -> Iterator[None]:
+def trainer(store: ObjectStore, redis_url: str, runs: Path, processes: int = 1) -> Iterator[None]:
     """`python -m trainer`, stopped when the block is left."""
     command = [sys.executable, "-m", "trainer"]
-    process = subprocess.Popen(command, env=environment(store, redis_url, runs), cwd=CHECKOUT)
+    settings = environment(store, redis_url, runs) | {"RETOUCHE_TRAIN_PROCESSES": str(processes)}
+    process = subprocess.Popen(command, env=settings, cwd=CHECKOUT)
     try:
         yield
     finally:
@@ -136,6 +138,38 @@ def test_a_killed_run_goes_on_on_another_machine_and_ends_with_the_same_bytes(
 
     lora = run_path(run_id, "artifacts/pytorch_lora_weights.safetensors")
     assert run(store.get(lora)) == run(other.get(lora))
+
+
+def test_two_processes_train_what_one_does(
+    client: Retouche, store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    """Half of the batch on each; the run's folder, log and artifacts are the first one's work alone."""
+    job = worlds.finished_job(store)
+    one = client.submit_run(short_run(job))
+    with trainer(store, redis_url, tmp_path / "one"):
+        client.wait_run(one.id)
+    two = client.submit_run(short_run(job, batch_size=1))
+    with trainer(store, redis_url, tmp_path / "two", processes=2):
+        ended = client.wait_run(two.id)
+    assert (ended.state, ended.step) == ("finished", 6), ended.error
+    alone, together = (_lora(store, submitted.id) for submitted in (one, two))
+    for name, weight in alone.items():
+        assert torch.allclose(weight, together[name], atol=5e-4), name  # half of what a step moves
+
+
+def test_several_processes_cannot_follow_a_running_job(
+    client: Retouche, store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    spec = short_run(worlds.submit(store)).model_copy(update={"seed": 1})
+    followed = spec.model_copy(update={"data": spec.data.model_copy(update={"follow": True})})
+    with trainer(store, redis_url, tmp_path / "runs", processes=2):
+        ended = client.wait_run(client.submit_run(followed).id)
+    assert ended.state == "failed"
+    assert "RETOUCHE_TRAIN_PROCESSES=1" in (ended.error or "")
+
+
+def _lora(store: ObjectStore, run_id: str) -> dict[str, torch.Tensor]:
+    return load(run(store.get(run_path(run_id, "artifacts/pytorch_lora_weights.safetensors"))))
 
 
 def _has_checkpoint(store: ObjectStore, run_id: str) -> bool:
