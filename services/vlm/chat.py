@@ -34,10 +34,20 @@ class Question(Generic[Answer]):
 
     @property
     def response_format(self) -> dict[str, Any]:
-        """Structured output as OpenAI-compatible servers take it; properties in the answer's order."""
-        name = self.answer.__name__
-        schema = {"name": name, "schema": self.answer.model_json_schema(), "strict": True}
-        return {"type": "json_schema", "json_schema": schema}
+        """Structured output as OpenAI-compatible servers take it; properties in the answer's order.
+
+        How long a text may be is left to `read`: counting its characters makes each token of a batch take
+        ten times as long in vLLM's grammar, measured with 0.32 and the shapes critic.
+        """
+        name, schema = self.answer.__name__, _unmeasured(self.answer.model_json_schema())
+        return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
+
+
+def _unmeasured(schema: Any) -> Any:
+    """A JSON schema without the greatest lengths of texts."""
+    if isinstance(schema, dict):
+        return {key: _unmeasured(value) for key, value in schema.items() if key != "maxLength"}
+    return [_unmeasured(value) for value in schema] if isinstance(schema, list) else schema
 
 
 def plain(text: str) -> str:
@@ -48,7 +58,7 @@ def plain(text: str) -> str:
 
 
 def written(answer: BaseModel) -> str:
-    """An answer in the one form that vLLM also writes when whitespace is fixed: ", " and ": "."""
+    """An answer as models write JSON: ", " between entries, ": " after keys."""
     return json.dumps(answer.model_dump(), ensure_ascii=False)
 
 

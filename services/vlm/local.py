@@ -50,7 +50,7 @@ class Model:
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Asked]) -> list[str]:
-        inputs = self._inputs(batch).to(self.model.device)
+        inputs = self.inputs(batch).to(self.model.device)
         written = self.model.generate(
             **inputs,
             max_new_tokens=self.max_answer_tokens,
@@ -61,7 +61,7 @@ class Model:
         answers = written[:, inputs.input_ids.shape[1] :]
         return [self._finished(text) for text in self.tokenizer.batch_decode(answers)]
 
-    def _inputs(self, batch: Sequence[Asked]) -> Any:
+    def inputs(self, batch: Sequence[Asked]) -> Any:
         """Token ids padded on the left, patches of all pictures, and which tokens are a picture's."""
         pictures = self.image_processor([decode(asked.image) for asked in batch], return_tensors="pt")
         merged = self.image_processor.merge_size**2
