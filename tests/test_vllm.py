@@ -23,9 +23,9 @@ from retouche.client import Retouche
 from retouche.contract.jobs import CurationSpec, ImageTrace, Job
 from retouche.images import encode
 from retouche.local.system import System, running
+from retouche.profile import FOLDER, load_profile, located
 from services.critique.messages import ask
 from services.vlm import local
-from serving.profile import FOLDER, load_profile, located
 from shapes.prompts import held_out_prompts
 from shapes.render import render
 from shapes.scene import Item, Placement, Scene

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from retouche.local.process import Process
-from serving.profile import located
+from retouche.profile import located
 
 ROOT = Path(__file__).parents[1]
 VENV = ROOT / ".vllm"
