@@ -99,8 +99,8 @@ def curated(system: System, spec: CurationSpec) -> tuple[Job, list[ImageTrace]]:
 
 def test_a_job_comes_to_the_same_pairs_through_vllm(system: System, tmp_path: Path) -> None:
     job, through_vllm = curated(system, SPEC)
-    with running(tmp_path) as other:
-        _, in_process = curated(other, SPEC)
+    with running(tmp_path) as plain:
+        _, in_process = curated(plain, SPEC)
     assert job.report.pairs > 0
     assert job.report.stages["critique"].done == len(through_vllm)
     assert job.report.stages["critique"].remembered == 0
