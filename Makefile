@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := retouche serving services gateway worker trainer shapes bench tests
 
-.PHONY: install vllm demo test check format lint types contracts lock openapi models
+.PHONY: install vllm demo test check format lint types contracts lock openapi models secrets images compose-test
 
 install: .venv/installed
 
@@ -47,3 +47,22 @@ openapi: install  ## write docs/openapi anew
 
 models: install  ## train every shapes model anew
 	$(BIN)/python -m shapes.train all
+
+secrets: .env  ## random keys and passwords for compose.yaml
+
+.env:
+	umask 077; for name in ADMIN_KEY INTERNAL_TOKEN REDIS_PASSWORD; do \
+		echo "RETOUCHE_$$name=$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"; done > $@
+
+# Without buildx the builder is Docker's old one, which has to be asked for. The host's network: in some places
+# the package index answers nobody else.
+IMAGES := gateway worker generation critique instruction editing reward trainer
+images:  ## every image of compose.yaml
+	docker buildx version >/dev/null 2>&1 || export DOCKER_BUILDKIT=0; \
+	for component in $(IMAGES); do \
+		docker build --quiet --network host --build-arg COMPONENT=$$component \
+			--file deploy/Dockerfile --tag retouche-$$component:$${RETOUCHE_VERSION:-latest} . || exit 1; \
+	done
+
+compose-test: install images  ## build, start, use, scale and stop the whole system in containers
+	$(BIN)/python -m pytest tests/deploy/compose.py

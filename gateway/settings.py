@@ -5,13 +5,15 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from retouche.secret_files import secrets_folder
+
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Settings(BaseSettings):
     """Where the gateway listens and what it talks to."""
 
-    model_config = SettingsConfigDict(env_prefix="RETOUCHE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="RETOUCHE_", extra="ignore", secrets_dir=secrets_folder())
 
     store: str = Field(default=".retouche/store", description="object store: a folder or a URL")
     profile: str = Field(default="shapes", description="names the base that runs train where they name none")

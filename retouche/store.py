@@ -24,17 +24,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, from_url
 
 from retouche.contract.payload import ImageRef
-from retouche.errors import ImageNotFound, NotFound, StoreFull, StoreUnavailable
+from retouche.errors import BadRequest, ImageNotFound, NotFound, StoreFull, StoreUnavailable
 
 T = TypeVar("T")
 
+_S3_OPTIONS = ("endpoint", "region", "access_key_id", "secret_access_key")
 _NO_SPACE = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122")
 
 
@@ -47,11 +49,15 @@ class ObjectStore:
     """
 
     def __init__(self, url: str) -> None:
-        """`url`: a local folder (created if missing), or `s3://bucket/prefix`, `gs://...`, `az://...`."""
-        self.url = url
-        with _translated(url):
+        """`url`: a local folder (created if missing), or `s3://bucket/prefix`, `gs://...`, `az://...`.
+
+        Behind `s3://...?` may stand `endpoint=`, `region=`, `access_key_id=`, `secret_access_key=`; the rest
+        comes from the environment, as it does for the others.
+        """
+        self.url, _, options = url.partition("?") if "://" in url else (url, "", "")
+        with _translated(self.url):
             if "://" in url:
-                self._store = from_url(url)
+                self._store = from_url(self.url, **_configuration(options))
             else:
                 self._store = LocalStore(Path(url).expanduser().absolute(), mkdir=True)
 
@@ -185,6 +191,19 @@ def review_path(job_id: str, name: str) -> str:
 
 def run_path(run_id: str, name: str) -> str:
     return f"runs/{run_id}/{name}"
+
+
+def _configuration(options: str) -> dict[str, Any]:
+    """What obstore is to know of an S3 server, from the query of its address; it panics at unknown names."""
+    found = dict(parse_qsl(options))
+    if unknown := found.keys() - _S3_OPTIONS:
+        raise BadRequest(
+            f"the store's address has {', '.join(sorted(unknown))} behind its `?`; "
+            f"known are {', '.join(_S3_OPTIONS)}"
+        )
+    if not found:
+        return {}
+    return {"config": found, "client_options": {"allow_http": found.get("endpoint", "").startswith("http:")}}
 
 
 @contextmanager

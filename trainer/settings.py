@@ -5,11 +5,13 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from retouche.secret_files import secrets_folder
+
 
 class Settings(BaseSettings):
     """What the trainer talks to, and where it works."""
 
-    model_config = SettingsConfigDict(env_prefix="RETOUCHE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="RETOUCHE_", extra="ignore", secrets_dir=secrets_folder())
 
     store: str = Field(default=".retouche/store", description="object store: a folder or a URL")
     redis_url: str = "redis://127.0.0.1:6379/0"

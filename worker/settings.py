@@ -3,11 +3,13 @@
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from retouche.secret_files import secrets_folder
+
 
 class Settings(BaseSettings):
     """What a worker talks to, and how much it does at once."""
 
-    model_config = SettingsConfigDict(env_prefix="RETOUCHE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="RETOUCHE_", extra="ignore", secrets_dir=secrets_folder())
 
     store: str = Field(default=".retouche/store", description="object store: a folder or a URL")
     redis_url: str = "redis://127.0.0.1:6379/0"
