@@ -46,7 +46,7 @@ async def submit(spec: RunSpec, caller: TheCaller, request: Request, response: R
     """Start a training run. The same specification is the same run: 200 if it is known already."""
     state = request.app.state
     complete = _with_defaults(spec, state.profile)
-    _check_base(complete.base or "")
+    _check_base(complete.base or "", state.profile)
     for job_id in (complete.data.job, *complete.data.more_jobs):
         if job_id is not None:
             await _check_job(state.reader, caller.tenant, job_id, complete.data.follow)
@@ -202,10 +202,12 @@ async def _with_decisions_known(spec: RunSpec, decisions: DecisionReader) -> Run
     return spec.model_copy(update={"data": data.model_copy(update={"reviewed_until": until})})
 
 
-def _check_base(base: str) -> None:
-    """Refuse a folder that is no pipeline; a Hub id is the trainer's to check."""
+def _check_base(base: str, profile: Profile) -> None:
+    """Refuse a folder that is no pipeline; a Hub id, or the profile's own folder, may lie with others alone."""
     folder = FilePath(located(base))
     if not folder.is_dir():
+        if base == profile.generation.model:
+            return
         if base.count("/") == 1 and not base.startswith(("/", ".")):
             return
         raise _invalid("base", f"there is no folder {base!r}, and it is no Hub id such as org/name")

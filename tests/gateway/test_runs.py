@@ -7,9 +7,12 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
+from gateway.app import create_app
+from gateway.settings import Settings
 from retouche.contract.runs import TrainingMetrics
 from retouche.coordination import TRAIN_QUEUE
 from retouche.store import ObjectStore, run, run_path
+from tests.gateway.server import serve
 from tests.trainer import worlds
 
 METRICS = TrainingMetrics(
@@ -49,6 +52,17 @@ def test_what_a_run_leaves_out_the_profile_says(gateway: httpx2.Client, job: str
     assert spec["base"] == "shapes/models/base"
     assert spec["objective"]["anchor_weight"] == 200.0
     assert spec["objective"]["relation_model"] == "shapes/models/reward_clip"
+
+
+def test_the_folders_of_the_profile_may_lie_with_the_trainer_alone(
+    settings: Settings, job: str, tmp_path: Path
+) -> None:
+    profile = Path("deploy/profiles/shapes.yaml").read_text().replace("shapes/models/base", "models/there")
+    (tmp_path / "elsewhere.yaml").write_text(profile)
+    with serve(
+        create_app(settings.model_copy(update={"profile": str(tmp_path / "elsewhere.yaml")}))
+    ) as gateway:
+        assert submit(gateway, data={"job": job}).json()["spec"]["base"] == "models/there"
 
 
 @pytest.mark.parametrize(
