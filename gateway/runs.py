@@ -203,7 +203,7 @@ async def _with_decisions_known(spec: RunSpec, decisions: DecisionReader) -> Run
 
 
 def _check_base(base: str, profile: Profile) -> None:
-    """Refuse a folder that is no pipeline; a Hub id, or the profile's own folder, may lie with others alone."""
+    """Refuse a folder that is no pipeline; a Hub id, or the profile's own base, is the trainer's to check."""
     folder = FilePath(located(base))
     if not folder.is_dir():
         if base == profile.generation.model:
