@@ -4,15 +4,16 @@ import csv
 import hashlib
 import json
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from typing import IO
 
 from fastapi import APIRouter, Request
 from pydantic import TypeAdapter, ValidationError
+from starlette.requests import ClientDisconnect
 
 from gateway.callers import CURATE, TheCaller
-from retouche.contract.jobs import PromptSetInfo
+from retouche.contract.jobs import STARTING_IMAGES, PromptSetInfo, StartingImage
 from retouche.contract.payload import Prompt
 from retouche.errors import BadPrompts, PayloadTooLarge
 from retouche.store import ObjectStore, prompt_set_path
@@ -38,17 +39,22 @@ _IN_MEMORY = 4_000_000  # bytes of prompts before they are spooled to disk
             "required": True,
             "content": {
                 kind: {"schema": {"type": "string"}}
-                for kind in ("text/plain", "application/x-ndjson", "text/csv")
+                for kind in ("text/plain", "application/x-ndjson", "text/csv", STARTING_IMAGES)
             },
         }
     },
 )
 async def upload(caller: TheCaller, request: Request) -> PromptSetInfo:
-    """Store a prompt set: one prompt a line, NDJSON, or CSV with a prompt column, by Content-Type."""
+    """Store a prompt set: one prompt a line, NDJSON, or CSV with a prompt column, by Content-Type.
+
+    `application/vnd.retouche.starting-images` is a StartingImage a line, as JSON: an existing image, uploaded
+    before, with its prompt.
+    """
     kind = request.headers.get("content-type", "text/plain").split(";")[0].strip()
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spool:
         async with aclosing(_lines(request)) as lines:
-            count = await _spool(_read(kind, lines), spool)
+            check = _starting_image if kind == STARTING_IMAGES else _prompt
+            count = await _spool(_read(kind, lines), check, spool)
         return await keep(request.app.state.store, caller.tenant, spool, count)
 
 
@@ -72,26 +78,43 @@ async def keep(store: ObjectStore, tenant: str, spool: IO[bytes], count: int) ->
     return PromptSetInfo(prompt_set=reference, prompts=count)
 
 
-async def _spool(prompts: AsyncIterator[tuple[int, str]], spool: IO[bytes]) -> int:
+async def _spool(
+    prompts: AsyncIterator[tuple[int, str]], check: Callable[[str], bytes], spool: IO[bytes]
+) -> int:
     count = 0
     async for line, text in prompts:
         if not text.strip():
             continue
         try:
-            prompt = _PROMPT.validate_python(text)
+            stored = check(text)
         except ValidationError as error:
-            raise BadPrompts(f"line {line}: {error.errors()[0]['msg']}; it begins {text[:60]!r}") from None
+            first = error.errors()[0]
+            field = "".join(f"{part}: " for part in first["loc"])
+            raise BadPrompts(f"line {line}: {field}{first['msg']}; it begins {text[:60]!r}") from None
         count += 1
         if count > MAX_PROMPTS:
             raise PayloadTooLarge(f"a prompt set may have {MAX_PROMPTS:,} prompts; split it")
-        spool.write(json.dumps(prompt).encode() + b"\n")
+        spool.write(stored + b"\n")
     if count == 0:
         raise BadPrompts("there is no prompt in the body; send one a line")
     return count
 
 
+def _prompt(text: str) -> bytes:
+    return json.dumps(_PROMPT.validate_python(text)).encode()
+
+
+def _starting_image(text: str) -> bytes:
+    return StartingImage.model_validate_json(text).model_dump_json(exclude_none=True).encode()
+
+
 def _read(kind: str, lines: AsyncIterator[tuple[int, str]]) -> AsyncIterator[tuple[int, str]]:
-    readers = {"text/plain": _plain, "application/x-ndjson": _ndjson, "text/csv": _csv}
+    readers = {
+        "text/plain": _plain,
+        "application/x-ndjson": _ndjson,
+        "text/csv": _csv,
+        STARTING_IMAGES: _plain,
+    }
     if kind not in readers:
         raise BadPrompts(f"Content-Type {kind!r} is not known; send one of {', '.join(readers)}")
     return readers[kind](lines)
@@ -159,13 +182,16 @@ def _row(number: int, text: str) -> list[str]:
 async def _lines(request: Request) -> AsyncGenerator[tuple[int, str]]:
     """Numbered lines of the body, as text, with never more than one in memory."""
     number, rest = 0, b""
-    async for part in request.stream():
-        *whole, rest = (rest + part).split(b"\n")
-        for line in whole:
-            number += 1
-            yield number, _text(number, line)
-        if len(rest) > MAX_LINE_BYTES:
-            _text(number + 1, rest)
+    try:
+        async for part in request.stream():
+            *whole, rest = (rest + part).split(b"\n")
+            for line in whole:
+                number += 1
+                yield number, _text(number, line)
+            if len(rest) > MAX_LINE_BYTES:
+                _text(number + 1, rest)
+    except ClientDisconnect:
+        raise BadPrompts(f"the body broke off after line {number}") from None
     if rest:
         yield number + 1, _text(number + 1, rest)
 

@@ -14,7 +14,7 @@ from retouche.contract.jobs import ImageTrace, JobReport, PreferencePair
 from retouche.contract.payload import JsonObject
 from retouche.errors import RetoucheError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _FORMAT_KEY = b"retouche.format"
 _REPORT_KEY = b"retouche.report"
@@ -57,6 +57,7 @@ PAIR_SCHEMA = pa.schema(
         "chosen_scores": _SCORES,
         "rejected_scores": _SCORES,
         "models": _MODELS,
+        "origin": _TEXT,
         "generation_seed": pa.int64(),
         "editing_seed": pa.int64(),
         "prompt_index": pa.int64(),
@@ -73,6 +74,7 @@ TRACE_SCHEMA = pa.schema(
         "prompt_index": pa.int64(),
         "image_index": pa.int64(),
         "seed": pa.int64(),
+        "origin": _TEXT,
         "image": _TEXT,
         "scores": _SCORES,
         "critique_description": _TEXT,

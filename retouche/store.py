@@ -1,7 +1,7 @@
 """The object store: the one place where images, memoised answers, specifications and shards live.
 
 images/sha256/ab/<hex>.webp      content-addressed, as encoded
-prompts/<hex>.ndjson             prompt sets, content-addressed, one JSON string a line
+prompts/<hex>.ndjson             prompt sets, content-addressed: a JSON string, or a starting image, a line
 memo/<stage>/ab/<hex>.json       a stage's answer under the hash of model and request
 jobs/<id>/spec.json              what was asked for
 jobs/<id>/cancelled              there while the job is cancelled

@@ -94,6 +94,11 @@ def create_app(hub: Hub) -> FastAPI:
         entries = [{"type": "file", "path": p, "size": len(c), "oid": _etag(c)} for p, c in files.items()]
         return JSONResponse(entries)
 
+    @app.get("/api/datasets/{owner}/{name}/revision/{revision}")
+    async def revision(owner: str, name: str) -> dict[str, Any]:
+        files = [{"rfilename": path} for path in hub.files[f"{owner}/{name}"]]
+        return {"id": f"{owner}/{name}", "sha": "1" * 40, "siblings": files}
+
     @app.head("/datasets/{owner}/{name}/resolve/{revision}/{path:path}")
     @app.get("/datasets/{owner}/{name}/resolve/{revision}/{path:path}")
     async def resolve(owner: str, name: str, path: str) -> Response:

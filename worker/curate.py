@@ -1,8 +1,9 @@
 """The pipeline: generate, criticise, instruct, edit, score, pair.
 
-An item is one image of one prompt. Items run side by side, each at its own stage, so that every service has
-work; how many calls are under way to a service is bounded for that service alone. What goes wrong with one
-item is a counted reason and the rest goes on; a service that stays away fails the shard.
+An item is one image of one prompt, generated or already there. Items run side by side, each at its own stage,
+so that every service has work; how many calls are under way to a service is bounded for that service alone.
+What goes wrong with one item is a counted reason and the rest goes on; a service that stays away fails the
+shard.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from retouche.contract.jobs import (
     JobReport,
     PreferencePair,
     StageProgress,
+    StartingImage,
 )
 from retouche.contract.payload import ModelIdentity
 from retouche.contract.stages import (
@@ -32,7 +34,7 @@ from retouche.contract.stages import (
     RewardRequest,
     Score,
 )
-from retouche.errors import BadRequest, RetoucheError
+from retouche.errors import BadImage, BadRequest, RetoucheError
 from worker.limits import Limit
 from worker.pairs import pairs_of
 from worker.seeds import editing_seed, generation_seed
@@ -46,11 +48,15 @@ MOST_ITEMS = 128  # at work at a time; enough that no service waits for another,
 
 @dataclass(frozen=True)
 class ShardPrompts:
-    """The prompts of one shard: where each stands in the prompt set, and how often it stood there before."""
+    """The prompts of one shard: where each stands in the prompt set, and how often it stood there before.
+
+    `images`: the existing image of each prompt, or none at all: they are generated.
+    """
 
     prompts: Sequence[str]
     first_index: int
     repeats: Sequence[int]
+    images: Sequence[StartingImage] = ()
 
 
 @dataclass
@@ -133,7 +139,7 @@ async def curate(curation: Curation, shard: ShardPrompts) -> tuple[list[Preferen
     places = [
         (offset, image_index)
         for offset in range(len(shard.prompts))
-        for image_index in range(curation.spec.images_per_prompt)
+        for image_index in range(1 if shard.images else curation.spec.images_per_prompt)
     ]
     results = await together(item(*place) for place in places)
     return [pair for pairs, _ in results for pair in pairs], [trace for _, trace in results]
@@ -150,7 +156,10 @@ async def _item(
     )
     models: dict[str, ModelIdentity] = {}
     try:
-        await _generate(curation, trace, models)
+        if shard.images:
+            _take(curation, trace, shard.images[offset])
+        else:
+            await _generate(curation, trace, models)
         await _criticise(curation, trace, models)
         await _instruct(curation, trace, models)
         await _edit_all(curation, trace, models)
@@ -165,6 +174,14 @@ async def _item(
             _count(report, edit.outcome)
     report.pairs += len(pairs)
     return pairs, trace
+
+
+def _take(curation: Curation, trace: ImageTrace, existing: StartingImage) -> None:
+    """Start from an image that is there."""
+    trace.origin, trace.image = existing.origin, existing.image
+    if existing.problem is not None:
+        raise Dropped("unreadable_image", BadImage(f"{existing.origin}: {existing.problem}"))
+    curation.report.images += 1
 
 
 async def _generate(curation: Curation, trace: ImageTrace, models: dict[str, ModelIdentity]) -> None:

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from redis.typing import EncodableT, FieldT
 
 from retouche.client.stages import StageClient, bearing
-from retouche.contract.jobs import SHARD_PROMPTS, ImageTrace, JobRecord
+from retouche.contract.jobs import SHARD_PROMPTS, ImageTrace, JobRecord, StartingImage
 from retouche.contract.payload import ImageRef
 from retouche.contract.stages import STAGES
 from retouche.coordination import SHARDS_STREAM, SHARDS_STREAM_LENGTH, events_channel, progress_key
@@ -27,7 +27,7 @@ from retouche.errors import RetoucheError
 from retouche.pairs import write_pairs, write_traces
 from retouche.queue import curate_queue, enqueue_next
 from retouche.store import ObjectStore, job_path, prompt_set_path, shard_path
-from retouche.tenancy import own_images
+from retouche.tenancy import own_images, owns
 from worker.curate import Curation, ShardPrompts, curate, prepare
 from worker.limits import Limit, ServiceAway
 from worker.settings import Settings
@@ -119,17 +119,29 @@ async def _prompts(store: ObjectStore, record: JobRecord, shard: int) -> ShardPr
     """The shard's part of the prompt set, and how often each prompt stood before it."""
     data = await store.get(prompt_set_path(record.prompt_set))
     before: Counter[str] = Counter()
-    repeats, prompts = [], []
+    repeats, prompts, images = [], [], []
     first = shard * SHARD_PROMPTS
     for index, line in enumerate(data.splitlines()):
         if index >= first + SHARD_PROMPTS:
             break
-        prompt = json.loads(line)
+        entry = json.loads(line)
+        prompt = entry if isinstance(entry, str) else entry["prompt"]
         if index >= first:
+            if not isinstance(entry, str):
+                images.append(StartingImage.model_validate(entry))
             prompts.append(prompt)
             repeats.append(before[prompt])
         before[prompt] += 1
-    return ShardPrompts(prompts, first, repeats)
+    seen = await asyncio.gather(*(_seen_by(store, record.tenant, image) for image in images))
+    return ShardPrompts(prompts, first, repeats, seen)
+
+
+async def _seen_by(store: ObjectStore, tenant: str, existing: StartingImage) -> StartingImage:
+    """What the tenant has not uploaded, it does not get by knowing the digest."""
+    if existing.image is None or await owns(store, tenant, "images", existing.image):
+        return existing
+    problem = f"image {existing.image} is not in the store; upload it with POST /v1/images first"
+    return existing.model_copy(update={"image": None, "problem": problem})
 
 
 async def _publish(redis: Redis, job_id: str, shard: int, curation: Curation) -> None:

@@ -17,7 +17,7 @@ def pairs_of(
 ) -> list[PreferencePair]:
     """Judge every scored edit of `trace`, note in it what became of each, and make pairs of those kept.
 
-    `models`: who generated, criticised, instructed and edited; `rewards`: the reward models that voted.
+    `models`: who generated, if anyone did, criticised, instructed and edited; `rewards`: who voted.
     """
     edits = [edit for edit in trace.edits if edit.outcome == "pair"]
     judgements = [judge(trace.scores, edit.scores, margins, spec.agreement) for edit in edits]
@@ -26,7 +26,7 @@ def pairs_of(
     for edit, judgement, outcome in zip(edits, judgements, kept, strict=True):
         edit.outcome = outcome
         if outcome == "pair":
-            identities = ModelIdentities(rewards=dict(rewards), **models)
+            identities = ModelIdentities(rewards=dict(rewards), **{"generation": None, **models})
             pairs.append(_pair(trace, edit, judgement.verdict == "edit", identities))
     return pairs
 
@@ -48,7 +48,8 @@ def _pair(
         chosen_scores=better.scores,
         rejected_scores=worse.scores,
         models=models,
-        generation_seed=trace.seed,
+        origin=trace.origin,
+        generation_seed=trace.seed if trace.origin is None else None,
         editing_seed=edit.seed,
         prompt_index=trace.prompt_index,
         image_index=trace.image_index,

@@ -13,13 +13,26 @@ from retouche.cli.terminal import Json, console, gateway, print_json
 from retouche.client import Retouche
 from retouche.contract.jobs import CurationSpec
 from retouche.errors import BadPrompts, FieldProblem, InvalidPayload
+from retouche.intake.images import Side, Wanted
+from retouche.intake.rows import Skipped
+
+_PROMPTS_HELP = (
+    "Text, CSV, TSV, JSONL, JSON or Parquet: a file, a folder, or hf://datasets/OWNER/NAME[/PATH]."
+)
+_IMAGES_HELP = (
+    "Existing images to start from, in place of generation: a folder, Parquet, or Pick-a-Pic pairs."
+)
 
 Prompts = Annotated[list[str] | None, typer.Argument(help="Prompts; or give --prompts, or - for stdin.")]
 
 
 def curate(
     prompts: Prompts = None,
-    file: Annotated[Path | None, typer.Option("--prompts", help="A .txt, .jsonl or .csv file.")] = None,
+    file: Annotated[str | None, typer.Option("--prompts", metavar="SOURCE", help=_PROMPTS_HELP)] = None,
+    images: Annotated[str | None, typer.Option(metavar="SOURCE", help=_IMAGES_HELP)] = None,
+    side: Annotated[Side, typer.Option("--edit", help="Which image of pairs to start from.")] = "rejected",
+    column: Annotated[str | None, typer.Option(help="Of the prompts, where it is not recognised.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Of the images, likewise.")] = None,
     images_per_prompt: int = 1,
     instructions_per_image: int = 3,
     edits_per_instruction: int = 1,
@@ -43,7 +56,8 @@ def curate(
         "seed": seed,
     }
     with gateway() as client:
-        job = client.submit(_spec({**_source(client, prompts, file), **options}))
+        wanted = Wanted(side=side, column=column, image_column=image_column)
+        job = client.submit(_spec({**_source(client, prompts, file, images, wanted), **options}))
         if wait:
             try:
                 job = follow(client, job.id, images_per_prompt)
@@ -58,18 +72,28 @@ def curate(
         raise typer.Exit(1)
 
 
-def _source(client: Retouche, prompts: list[str] | None, file: Path | None) -> dict[str, object]:
-    if bool(prompts) == bool(file):
-        both = "both were given" if file else "there are none"
-        raise BadPrompts(f"give prompts, or --prompts FILE, or - for stdin: {both}")
-    if prompts == ["-"]:
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as copy:
-            copy.write(sys.stdin.read())
-            copy.flush()
-            return {"prompt_set": client.upload_prompts(Path(copy.name)).prompt_set}
-    if file is not None:
-        return {"prompt_set": client.upload_prompts(file).prompt_set}
-    return {"prompts": prompts}
+def _source(
+    client: Retouche, prompts: list[str] | None, file: str | None, images: str | None, wanted: Wanted
+) -> dict[str, object]:
+    if sum(map(bool, (prompts, file, images))) != 1:
+        several = "several were given" if prompts or file or images else "there are none"
+        raise BadPrompts(f"give prompts, or --prompts FILE, or - for stdin, or --images SOURCE: {several}")
+    if prompts and prompts != ["-"]:
+        return {"prompts": prompts}
+    skipped = Skipped()
+    if images is not None:
+        uploaded = client.upload_images(images, wanted, skipped=skipped)
+    elif file is not None:
+        uploaded = client.upload_prompts(file, column=wanted.column, skipped=skipped)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, "stdin")
+            copy.write_bytes(sys.stdin.buffer.read())
+            uploaded = client.upload_prompts(copy, skipped=skipped)
+    if skipped.count:
+        console.print(f"left out {skipped.count:,} rows that cannot be used:", highlight=False)
+        console.print("\n".join(skipped.problems), highlight=False, markup=False, soft_wrap=True)
+    return {"prompt_set": uploaded.prompt_set}
 
 
 def _rule(text: str) -> dict[str, str]:

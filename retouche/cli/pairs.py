@@ -12,7 +12,7 @@ from retouche.cli.terminal import Json, console, errors, gateway, in_a_folder, p
 from retouche.contact_sheet import MOST_ROWS, write_sheet
 from retouche.contract.reviews import Reviewed
 from retouche.export.folder import write_folder
-from retouche.export.hub import push
+from retouche.hub import push
 
 app = typer.Typer(no_args_is_help=True)
 

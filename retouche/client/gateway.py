@@ -12,7 +12,9 @@ import httpx2
 
 from retouche.client.problems import error_of, raise_for_problem, transport_errors, validated
 from retouche.client.stages import StageClient
+from retouche.client.uploads import prompt_lines, starting_image_lines
 from retouche.contract.jobs import (
+    STARTING_IMAGES,
     CurationSpec,
     ImageInfo,
     ImageTrace,
@@ -30,10 +32,11 @@ from retouche.contract.pair_search import PairQuery, PairSearch
 from retouche.contract.reviews import Decision, Review, Reviewed
 from retouche.contract.runs import Run, RunEvent, RunPage, RunSpec, TrainingMetrics
 from retouche.contract.services import ServiceStatus
-from retouche.errors import BadPrompts, RetoucheError, ServiceUnreachable
+from retouche.errors import RetoucheError, ServiceUnreachable
+from retouche.intake.images import Wanted
+from retouche.intake.rows import Skipped
 
 DEFAULT_URL = "http://127.0.0.1:8700"
-_MEDIA_TYPES = {".csv": "text/csv", ".jsonl": "application/x-ndjson", ".ndjson": "application/x-ndjson"}
 RECONNECTIONS = 30
 _RECONNECT_SECONDS = 1.0
 
@@ -116,13 +119,27 @@ class AsyncRetouche:
         """The encoded image behind a reference."""
         return (await self._call("GET", f"/v1/images/{reference}")).content
 
-    async def upload_prompts(self, file: Path) -> PromptSetInfo:
-        """Store a prompt file, streamed: one a line, .jsonl or .csv by its name."""
-        if not await asyncio.to_thread(file.is_file):
-            raise BadPrompts(f"there is no prompt file {file}")
-        kind = _MEDIA_TYPES.get(file.suffix.lower(), "text/plain")
-        answer = await self._call("POST", "/v1/prompts", content=_parts(file), headers={"content-type": kind})
-        return _read(answer, PromptSetInfo)
+    async def upload_prompts(
+        self, source: Path | str, *, column: str | None = None, skipped: Skipped | None = None
+    ) -> PromptSetInfo:
+        """Store the prompts of a file, a folder or a data set of the Hub, streamed; see retouche.intake.
+
+        `column` names theirs where it is not recognised. Rows that cannot be used are told in `skipped`.
+        """
+        lines = await prompt_lines(source, column, skipped or Skipped())
+        return await self._prompt_set(lines, "application/x-ndjson")
+
+    async def upload_images(
+        self, source: Path | str, wanted: Wanted | None = None, *, skipped: Skipped | None = None
+    ) -> PromptSetInfo:
+        """Store existing images with their prompts, streamed, as a prompt set that a job starts from.
+
+        `source`: a folder of images, Parquet with images, or pairs of Pick-a-Pic, here or on the Hub. A job
+        counts and names images that cannot be read; rows without a prompt are told in `skipped`.
+        """
+        told = skipped or Skipped()
+        async with starting_image_lines(source, wanted or Wanted(), told, self.upload_image) as lines:
+            return await self._prompt_set(lines, STARTING_IMAGES)
 
     async def submit(self, spec: CurationSpec) -> Job:
         """Start a curation job; the same specification is the same job."""
@@ -252,6 +269,10 @@ class AsyncRetouche:
             files.append(await self._download(f"/v1/runs/{run_id}/artifacts/{artifact.name}", file))
         return files
 
+    async def _prompt_set(self, content: AsyncIterator[bytes], kind: str) -> PromptSetInfo:
+        answer = await self._call("POST", "/v1/prompts", content=content, headers={"content-type": kind})
+        return _read(answer, PromptSetInfo)
+
     async def _follow(self, path: str, event_type: type[EventT]) -> AsyncIterator[EventT]:
         failures = 0
         while True:
@@ -320,9 +341,3 @@ def _at(cursor: str | None) -> dict[str, str]:
 
 def _read(answer: httpx2.Response, response_type: type[ResponseT]) -> ResponseT:
     return validated(answer.content, response_type, str(answer.request.url))
-
-
-async def _parts(file: Path) -> AsyncIterator[bytes]:
-    with await asyncio.to_thread(file.open, "rb") as stream:
-        while part := await asyncio.to_thread(stream.read, 1 << 20):
-            yield part

@@ -37,6 +37,8 @@ from retouche.contract.stages import (
     RewardRequest,
     RewardResponse,
 )
+from retouche.intake.images import Wanted
+from retouche.intake.rows import Skipped
 
 T = TypeVar("T")
 
@@ -101,8 +103,15 @@ class Retouche:
     def revoke_key(self, key_id: KeyId) -> None:
         self._wait(self._client.revoke_key(key_id))
 
-    def upload_prompts(self, file: Path) -> PromptSetInfo:
-        return self._wait(self._client.upload_prompts(file))
+    def upload_prompts(
+        self, source: Path | str, *, column: str | None = None, skipped: Skipped | None = None
+    ) -> PromptSetInfo:
+        return self._wait(self._client.upload_prompts(source, column=column, skipped=skipped))
+
+    def upload_images(
+        self, source: Path | str, wanted: Wanted | None = None, *, skipped: Skipped | None = None
+    ) -> PromptSetInfo:
+        return self._wait(self._client.upload_images(source, wanted, skipped=skipped))
 
     def submit(self, spec: CurationSpec) -> Job:
         return self._wait(self._client.submit(spec))

@@ -20,6 +20,7 @@ from retouche.contract.stages import (
 )
 
 MAX_INLINE_PROMPTS = 10_000
+STARTING_IMAGES = "application/vnd.retouche.starting-images"  # a StartingImage a line, as JSON
 SHARD_PROMPTS = 64
 
 JobId = Annotated[str, StringConstraints(pattern=r"^job-[0-9a-f]{16}$")]
@@ -29,6 +30,7 @@ Agreement = Literal["all", "majority", "mean"]
 # Why something did not become a pair. Counted in every report; one reason for each image or edit lost.
 DropReason = Literal[
     "generation_failed",  # the image could not be made
+    "unreadable_image",  # the existing image to start from cannot be read
     "critique_failed",
     "no_findings",  # the critic sees nothing to correct: no edit is made
     "instruction_failed",
@@ -72,13 +74,33 @@ class EditingParameters(Frozen):
     controlnet_conditioning_scale: Annotated[float, Field(ge=0, le=2)] | None = None
 
 
+class StartingImage(Frozen):
+    """An existing image to start from in place of a generated one, or the `problem` with reading it."""
+
+    prompt: Prompt
+    image: ImageRef | None = None
+    origin: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] = Field(
+        description="where it comes from: file and row"
+    )
+    problem: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = None
+
+    @model_validator(mode="after")
+    def _image_or_problem(self) -> Self:
+        if (self.image is None) == (self.problem is None):
+            raise ValueError("give either `image` or `problem`, and not both")
+        return self
+
+
 class CurationSpec(Frozen):
     """A curation job, completely: the same specification is the same job.
 
-    Prompts come inline or as a prompt set uploaded before. `agreement` says when votes decide: "all" (every
-    reward model votes the same way), "majority" (more than half of the models vote the same way), "mean" (the
-    mean of the differences, each divided by its margin, is beyond 1 in size; where any margin is 0, that
-    model's difference is taken as it is and a mean of any size but 0 decides).
+    Prompts come inline or as a prompt set uploaded before. A prompt set of starting images makes the job
+    start from them: nothing is generated, and each is one image whatever `images_per_prompt` says.
+
+    `agreement` says when votes decide: "all" (every reward model votes the same way), "majority" (more than
+    half of the models vote the same way), "mean" (the mean of the differences, each divided by its margin, is
+    beyond 1 in size; where any margin is 0, that model's difference is taken as it is and a mean of any size
+    but 0 decides).
     """
 
     prompts: Annotated[tuple[Prompt, ...], Field(min_length=1, max_length=MAX_INLINE_PROMPTS)] | None = None
@@ -183,7 +205,7 @@ class ImageInfo(Payload):
 
 
 class PromptSetInfo(Payload):
-    """An uploaded prompt set."""
+    """An uploaded prompt set; of starting images, `prompts` counts them."""
 
     prompt_set: Digest
     prompts: int
@@ -192,7 +214,7 @@ class PromptSetInfo(Payload):
 class ModelIdentities(Frozen):
     """Which models made a pair."""
 
-    generation: ModelIdentity
+    generation: ModelIdentity | None = Field(description="null: the job started from an existing image")
     critique: ModelIdentity
     instruction: ModelIdentity
     editing: ModelIdentity
@@ -212,7 +234,8 @@ class PreferencePair(Payload):
     chosen_scores: dict[RewardName, float]
     rejected_scores: dict[RewardName, float]
     models: ModelIdentities
-    generation_seed: int
+    origin: str | None = Field(default=None, description="where the existing image comes from: file and row")
+    generation_seed: int | None = Field(description="null: the job started from an existing image")
     editing_seed: int
     prompt_index: int
     image_index: int
@@ -239,12 +262,17 @@ class EditTrace(Payload):
 
 
 class ImageTrace(Payload):
-    """One generated image and everything the job did with it. `dropped` is why there were no edits at all."""
+    """One image, generated or existing (`origin`), and everything the job did with it.
+
+    `seed` made it, where it was generated, and those of its edits derive from it. `dropped` is why there were
+    no edits at all.
+    """
 
     prompt: str
     prompt_index: int
     image_index: int
     seed: int
+    origin: str | None = None
     image: ImageRef | None = None
     scores: dict[RewardName, float] = {}
     critique: Critique | None = None

@@ -45,7 +45,8 @@ class Statistics:
             sums.rejected += rejected
             sums.agrees += chosen > rejected
         for stage in ("generation", "critique", "instruction", "editing"):
-            self.models.setdefault(stage, set()).add(str(getattr(pair.models, stage)))
+            model = getattr(pair.models, stage) or "none: existing images"
+            self.models.setdefault(stage, set()).add(str(model))
         for name, model in pair.models.rewards.items():
             self.models.setdefault(f"reward {name}", set()).add(str(model))
 

@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 
 from retouche.contract.jobs import PreferencePair
-from retouche.contract.payload import ModelIdentity
 
 _TEXT = pa.string()
 _MODEL = {"id": _TEXT, "revision": _TEXT}
@@ -44,6 +43,7 @@ OURS = {
     "findings": pa.list_(pa.struct({"aspect": _TEXT, "subject": _TEXT, "problem": _TEXT})),
     "instruction": pa.struct({"action": _TEXT, "target": _TEXT, "text": _TEXT}),
     "scores": pa.list_(pa.struct({"reward": _TEXT, "image_0": pa.float64(), "image_1": pa.float64()})),
+    "origin": _TEXT,
     "generation_model": pa.struct(_MODEL),
     "critique_model": pa.struct(_MODEL),
     "instruction_model": pa.struct(_MODEL),
@@ -76,8 +76,8 @@ def row(
         "best_image_uid": pair.chosen,
         "image_0_uid": references[0],
         "image_1_uid": references[1],
-        "model_0": str(makers[0]),
-        "model_1": str(makers[1]),
+        "model_0": makers[0],
+        "model_1": makers[1],
         "ranking_id": hashed,
         "user_id": None,  # no person ranked them
         "created_at": created_at,
@@ -98,7 +98,8 @@ def _origin(pair: PreferencePair, chosen_is_first: bool) -> dict[str, Any]:
         "findings": [finding.model_dump() for finding in pair.critique.findings],
         "instruction": pair.instruction.model_dump(),
         "scores": [{"reward": name, "image_0": zero[name], "image_1": one[name]} for name in sorted(zero)],
-        "generation_model": pair.models.generation.model_dump(),
+        "origin": pair.origin,
+        "generation_model": pair.models.generation and pair.models.generation.model_dump(),
         "critique_model": pair.models.critique.model_dump(),
         "instruction_model": pair.models.instruction.model_dump(),
         "editing_model": pair.models.editing.model_dump(),
@@ -112,6 +113,7 @@ def _origin(pair: PreferencePair, chosen_is_first: bool) -> dict[str, Any]:
     }
 
 
-def _maker(pair: PreferencePair, reference: str) -> ModelIdentity:
+def _maker(pair: PreferencePair, reference: str) -> str:
+    """The model that made the image; where it was there before, its origin."""
     edited = pair.chosen if pair.chosen_is_edit else pair.rejected
-    return pair.models.editing if reference == edited else pair.models.generation
+    return str(pair.models.editing if reference == edited else pair.models.generation or pair.origin)

@@ -8,6 +8,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from retouche.contract.jobs import STARTING_IMAGES
+
 TEXT, NDJSON, CSV = "text/plain", "application/x-ndjson", "text/csv"
 
 
@@ -49,6 +51,17 @@ def test_a_large_set_is_read_as_it_arrives(gateway: httpx2.Client) -> None:
     assert answer.json()["prompts"] == 50_000
 
 
+def test_starting_images_are_a_prompt_set_too(gateway: httpx2.Client, folder: Path) -> None:
+    there = {"prompt": "a red circle", "image": "sha256:" + "a" * 64, "origin": "a.parquet row 1"}
+    lost = {"prompt": "a blue square", "origin": "a.parquet row 2", "problem": "is cut off"}
+    answer = upload(gateway, STARTING_IMAGES, "\n".join(map(json.dumps, (there, lost))).encode())
+    assert answer.json()["prompts"] == 2
+    (stored,) = (folder / "prompts").iterdir()
+    assert [json.loads(line) for line in stored.read_text().splitlines()] == [there, lost]
+    job = gateway.post("/v1/jobs", json={"prompt_set": answer.json()["prompt_set"]})
+    assert (job.status_code, job.json()["prompts"]) == (201, 2)
+
+
 @pytest.mark.parametrize(
     ("kind", "content", "says"),
     [
@@ -66,6 +79,8 @@ def test_a_large_set_is_read_as_it_arrives(gateway: httpx2.Client) -> None:
         (CSV, b'prompt\n"never closed\nx\n', "line 2: a quoted field"),
         (CSV, b'prompt\n"never closed\n' + b"x\n" * 20_000, "line 2: a row with more"),
         (CSV, b"prompt\na\rb\n", "line 2 is not CSV"),
+        (STARTING_IMAGES, b'{"prompt": "x", "origin": "y"}', "line 1: .*either `image` or `problem`"),
+        (STARTING_IMAGES, b'{"prompt": "x", "origin": "y", "image": "z"}', "line 1: image: String should"),
         ("application/json", b'["x"]', "is not known; send one of"),
     ],
 )

@@ -6,12 +6,22 @@ from typing import get_args
 
 import httpx2
 import pytest
+from PIL import Image
 
 from bench.stub_services import MODELS, Stage, create_app
 from retouche.client.stages import StageClient
-from retouche.contract.jobs import CurationSpec, DropReason, ImageTrace, JobReport, PreferencePair, RewardRule
+from retouche.contract.jobs import (
+    CurationSpec,
+    DropReason,
+    ImageTrace,
+    JobReport,
+    PreferencePair,
+    RewardRule,
+    StartingImage,
+)
 from retouche.contract.stages import STAGES
 from retouche.errors import BadRequest
+from retouche.images import encode
 from retouche.store import ObjectStore
 from tests.live import live
 from worker.curate import ShardPrompts, curate, prepare
@@ -21,7 +31,12 @@ Curated = tuple[list[PreferencePair], list[ImageTrace], JobReport]
 
 
 def curated(
-    url: str, prompts: Sequence[str], *, patience_seconds: float = 10.0, **parameters: object
+    url: str,
+    prompts: Sequence[str],
+    *,
+    images: Sequence[StartingImage] = (),
+    patience_seconds: float = 10.0,
+    **parameters: object,
 ) -> Curated:
     """Curate one shard of `prompts` with the services at `url`."""
     spec = CurationSpec.model_validate({"prompts": tuple(prompts), **parameters})
@@ -30,7 +45,7 @@ def curated(
         limits = {stage: Limit(stage, 32, patience_seconds) for stage in STAGES}
         async with StageClient(url, timeout_seconds=10) as client:
             curation = await prepare(spec, client, limits)
-            pairs, traces = await curate(curation, ShardPrompts(prompts, 0, [0] * len(prompts)))
+            pairs, traces = await curate(curation, ShardPrompts(prompts, 0, [0] * len(prompts), images))
             return pairs, traces, curation.report
 
     return asyncio.run(run())
@@ -51,13 +66,34 @@ def test_a_pair_carries_everything_that_led_to_it(services: str, store: ObjectSt
     assert (report.pairs, report.dropped) == (1, {"not_best": 1})
 
 
+def test_existing_images_are_started_from_in_place_of_generated_ones(
+    services: str, store: ObjectStore
+) -> None:
+    image = asyncio.run(store.put_image(encode(Image.new("RGB", (16, 16), (100, 0, 0)))))
+    there = StartingImage(prompt="a square", origin="a.parquet row 1", image=image)
+    broken = StartingImage(prompt="a circle", origin="a.parquet row 2", problem="is cut off")
+    (pair,), (trace, lost), report = curated(
+        services,
+        ["a square", "a circle"],
+        images=[there, broken],
+        instructions_per_image=1,
+        images_per_prompt=4,
+    )
+    assert (pair.rejected, pair.origin, pair.generation_seed) == (image, "a.parquet row 1", None)
+    assert (pair.models.generation, pair.models.editing) == (None, MODELS["editing"])
+    assert (trace.image, trace.origin) == (image, "a.parquet row 1")
+    assert (lost.dropped, lost.error) == ("unreadable_image", "a.parquet row 2: is cut off")
+    assert (report.images, report.dropped) == (1, {"unreadable_image": 1})
+    assert "generation" not in report.stages
+
+
 def test_an_edit_that_made_it_worse_makes_the_original_the_chosen_one(services: str) -> None:
     (pair,), (trace,), _ = curated(services, ["edit_worse"], instructions_per_image=1)
     assert not pair.chosen_is_edit
     assert pair.chosen == trace.image
 
 
-@pytest.mark.parametrize("reason", get_args(DropReason))
+@pytest.mark.parametrize("reason", sorted({*get_args(DropReason)} - {"unreadable_image"}))
 def test_each_reason_to_drop_is_counted_and_the_rest_goes_on(services: str, reason: DropReason) -> None:
     instructions = 2 if reason == "not_best" else 1
     pairs, traces, report = curated(

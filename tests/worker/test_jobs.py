@@ -12,19 +12,21 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
+from PIL import Image
 from redis import Redis
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from bench.stub_services import Stage, create_app
-from retouche.contract.jobs import SHARD_PROMPTS, CurationSpec, JobRecord
+from retouche.contract.jobs import SHARD_PROMPTS, CurationSpec, JobRecord, StartingImage
 from retouche.contract.payload import LOCAL
 from retouche.contract.stages import STAGES
 from retouche.coordination import SHARDS_STREAM
+from retouche.images import encode
 from retouche.pairs import read_pairs, read_report, read_traces
 from retouche.queue import curate_queue, fill_window
 from retouche.store import ObjectStore, digest, job_path, prompt_set_path, shard_path
-from retouche.tenancy import owns
+from retouche.tenancy import own, owns
 from tests.live import live
 
 SHARDS = 3
@@ -35,7 +37,12 @@ PROMPTS = [f"a square, number {index}" for index in range((SHARDS - 1) * SHARD_P
 def submitted(store: ObjectStore, redis_url: str, shards: int = SHARDS) -> str:
     """A job of `shards` shards, as the gateway submits it; returns its id."""
     prompts = PROMPTS[: (shards - 1) * SHARD_PROMPTS + 4]
-    lines = "".join(json.dumps(prompt) + "\n" for prompt in prompts).encode()
+    return submitted_set(store, redis_url, [json.dumps(prompt) for prompt in prompts], shards)
+
+
+def submitted_set(store: ObjectStore, redis_url: str, entries: list[str], shards: int) -> str:
+    """A job of the prompts, or starting images, that `entries` are as JSON."""
+    lines = "".join(entry + "\n" for entry in entries).encode()
     spec = CurationSpec(prompt_set=digest(lines), instructions_per_image=1)
     record = JobRecord(
         id=spec.job_id(LOCAL),
@@ -43,7 +50,7 @@ def submitted(store: ObjectStore, redis_url: str, shards: int = SHARDS) -> str:
         spec=spec,
         created_at=datetime.now(UTC),
         prompt_set=digest(lines),
-        prompts=len(prompts),
+        prompts=len(entries),
         shards=shards,
     )
 
@@ -131,6 +138,30 @@ def test_a_job_of_three_shards(store: ObjectStore, redis_url: str, services: str
         for image in (pair.chosen, pair.rejected):
             assert asyncio.run(owns(store, LOCAL, "images", image)), "its tenant may look at it"
             assert not asyncio.run(owns(store, "other", "images", image))
+
+
+def test_a_job_that_starts_from_images(store: ObjectStore, redis_url: str, services: str) -> None:
+    """Two shards of them, one image in each unreadable: counted and named, and the rest becomes pairs."""
+    images, stranger = [], asyncio.run(store.put_image(b"another tenant's"))
+    for number in range(SHARD_PROMPTS + 2):
+        reference = asyncio.run(store.put_image(encode(Image.new("RGB", (8, 8), (90, number, 0)))))
+        asyncio.run(own(store, LOCAL, "images", reference))
+        images.append(StartingImage(prompt="a square", origin=f"row {number}", image=reference))
+    images[1] = StartingImage(prompt="a square", origin="row 1", problem="is cut off")
+    images[SHARD_PROMPTS] = StartingImage(prompt="a square", origin="row 64", image=stranger)
+    entries = [image.model_dump_json(exclude_none=True) for image in images]
+    job_id = submitted_set(store, redis_url, entries, 2)
+    with worker(store, redis_url, services):
+        assert len(set(pair_ids(store, job_id, 2))) == SHARD_PROMPTS
+    problems = "row 1: is cut off", f"row 64: image {stranger} is not in the store; upload it"
+    for shard, problem in enumerate(problems):
+        parquet = asyncio.run(store.get(shard_path(job_id, "shards", shard)))
+        assert read_report(parquet).dropped == {"unreadable_image": 1}
+        assert {pair.origin for pair in read_pairs(parquet)} < {image.origin for image in images}
+        traces = read_traces(asyncio.run(store.get(shard_path(job_id, "traces", shard))))
+        (error,) = [trace.error for trace in traces if trace.dropped]
+        assert (error or "").startswith(problem)
+        assert not asyncio.run(owns(store, LOCAL, "images", stranger))
 
 
 @pytest.mark.parametrize("killed", ["worker and work-horse", "work-horse"])

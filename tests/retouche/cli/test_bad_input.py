@@ -30,7 +30,7 @@ def refused(result: Result) -> str:
     ("arguments", "says"),
     [
         (("curate",), "give prompts, or --prompts FILE, or - for stdin"),
-        (("curate", "x", "--prompts", "prompts.txt"), "both were given"),
+        (("curate", "x", "--prompts", "prompts.txt"), "several were given"),
         (("curate", ""), "prompts.0"),
         (("curate", "x", "--reward", "clip=lots"), "rewards.0.margin"),
         (("curate", "x", "--reward", "a b"), "rewards.0.name"),

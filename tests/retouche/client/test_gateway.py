@@ -43,7 +43,7 @@ def test_prompts_go_up_as_what_their_file_is(gateway_url: str, tmp_path: Path) -
         assert {known.prompt_set for known in sets} == {sets[0].prompt_set}
         job = client.submit(CurationSpec(prompt_set=sets[0].prompt_set))
         assert job.prompts == 2
-        with pytest.raises(BadPrompts, match="there is no prompt file"):
+        with pytest.raises(BadPrompts, match="there is no file or folder"):
             client.upload_prompts(tmp_path / "nowhere.txt")
 
 
