@@ -1,8 +1,7 @@
 """Micro-batching: concurrent requests become one model call where their parameters allow it.
 
-While the model is busy items gather; the moment it is free it takes what is there. Only after a call for
-several callers does it wait, for milliseconds, since they are likely to come back together. An item whose
-caller has gone is never run. One bad item fails alone.
+While the model is busy items gather; when it is free it takes what is there, after a moment of waiting for
+more where a batch has room. An item whose caller has gone is never run. One bad item fails alone.
 """
 
 import asyncio
@@ -18,6 +17,9 @@ from serving.metrics import Metrics
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
+
+_GATHER_SHARE = 0.05  # of a call's time may pass without a newcomer before it begins
+_MOST_GATHER_SECONDS = 0.05
 
 _log = logging.getLogger("retouche.serving")
 
@@ -45,22 +47,20 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         max_batch: int,
         max_waiting: int,
         metrics: Metrics,
-        gather_seconds: float = 0.01,
     ) -> None:
         self._model = model
         self._key = key
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._metrics = metrics
-        self._gather_seconds = gather_seconds
         self._waiting: list[_Item[RequestT, ResponseT]] = []
-        self._expected = 1
+        self._crowd = max_batch
         self._arrived = asyncio.Event()
-        self._enough = asyncio.Event()
+        self._complete = asyncio.Event()
         self._stopping = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._runner: asyncio.Task[None] | None = None
-        self._seconds_per_item = 0.1
+        self._seconds_per_item = self._seconds_per_call = 0.1
 
     async def start(self) -> None:
         self._runner = asyncio.create_task(self._run(), name="micro-batcher")
@@ -69,7 +69,7 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         """Take nothing more, answer everything that waits, and end the thread."""
         self._stopping = True
         self._arrived.set()
-        self._enough.set()
+        self._complete.set()
         if self._runner is not None:
             await self._runner
         self._thread.shutdown()
@@ -86,8 +86,8 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         item: _Item[RequestT, ResponseT] = _Item(request, self._key(request))
         self._waiting.append(item)
         self._arrived.set()
-        if len(self._waiting) >= self._expected:
-            self._enough.set()
+        if len(self._waiting) >= self._crowd:
+            self._complete.set()
         self._metrics.waiting.inc()
         try:
             return await item.answer
@@ -123,17 +123,18 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
                 await self._answer(batch)
 
     async def _gather(self) -> None:
-        """Give the callers of the call before, answered together, the time to come back together.
+        """Wait a moment for company: callers come in crowds, and those answered together come back together.
 
-        Their requests arrive one after another: it is over when none has come for `gather_seconds`.
+        A crowd is complete when it is as large as the one before, or when no more of it has come for a small
+        part of the time that a call takes.
         """
         seen = 0
-        while seen < len(self._waiting) < self._expected and not self._stopping:
+        while seen < len(self._waiting) < self._crowd and not self._stopping:
             seen = len(self._waiting)
-            self._enough.clear()
+            self._complete.clear()
             try:
-                async with asyncio.timeout(self._gather_seconds):
-                    await self._enough.wait()
+                async with asyncio.timeout(min(_GATHER_SHARE * self._seconds_per_call, _MOST_GATHER_SECONDS)):
+                    await self._complete.wait()
             except TimeoutError:
                 continue
 
@@ -144,7 +145,7 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         taken = set(map(id, batch))
         self._waiting = [item for item in self._waiting if id(item) not in taken]
         self._metrics.waiting.dec(len(batch))
-        self._expected = len(batch)
+        self._crowd = len(batch) if len(batch) > 1 else self._max_batch
         return batch
 
     async def _answer(self, batch: list[_Item[RequestT, ResponseT]]) -> None:
@@ -171,6 +172,7 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         seconds = time.perf_counter() - began
         self._metrics.batch_size.observe(len(batch))
         self._metrics.model_seconds.inc(seconds)
+        self._seconds_per_call += 0.2 * (seconds - self._seconds_per_call)
         self._seconds_per_item += 0.2 * (seconds / len(batch) - self._seconds_per_item)
         return responses
 

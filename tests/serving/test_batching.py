@@ -71,6 +71,14 @@ def test_what_gathers_while_the_model_is_busy_goes_together() -> None:
     assert run(use).batches == [[0], [1, 2, 3]]
 
 
+def test_a_crowd_that_finds_the_model_idle_goes_together() -> None:
+    async def use(batcher: MicroBatcher[int, int], _: Doubler) -> None:
+        assert await asyncio.gather(*(batcher(number) for number in (1, 2, 3))) == [2, 4, 6]
+        assert await batcher(4) == 8, "who comes alone after a crowd is not kept waiting for it"
+
+    assert run(use).batches == [[1, 2, 3], [4]]
+
+
 def test_only_equal_keys_share_a_call_and_none_is_larger_than_allowed() -> None:
     async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
         tasks = await while_busy(batcher, model, [1, 100, 2, 3, 101])
