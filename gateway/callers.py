@@ -13,6 +13,7 @@ from fastapi.security import HTTPBearer, SecurityScopes
 from starlette.requests import HTTPConnection
 
 from gateway.key_store import KeyStore
+from gateway.rate import take_token
 from gateway.settings import Settings
 from retouche.contract.keys import SCOPES, Scope
 from retouche.contract.payload import LOCAL
@@ -37,9 +38,15 @@ async def admit(connection: HTTPConnection) -> None:
 
     Raises:
         Unauthorized: a key is wanted, and there is none, or not one of ours.
+        Overloaded: the tenant calls too often.
         Unavailable: the gateway is still starting.
     """
-    connection.state.caller = await _identified(connection)
+    state, settings = connection.app.state, connection.app.state.settings
+    connection.state.caller = who = await _identified(connection)
+    if settings.require_keys:
+        await take_token(
+            state.redis, who.tenant, settings.tenant_requests_per_second, settings.tenant_request_burst
+        )
 
 
 async def _identified(connection: HTTPConnection) -> Caller:
@@ -47,13 +54,13 @@ async def _identified(connection: HTTPConnection) -> Caller:
     settings: Settings = state.settings
     if not settings.require_keys:
         return ANYBODY
+    if not hasattr(state, "redis"):
+        raise Unavailable("the gateway is still starting; retry in a moment", retry_after_seconds=1)
     given = bearer(connection)
     admin = settings.admin_key.get_secret_value() if settings.admin_key else ""
     if given and hmac.compare_digest(given.encode(), admin.encode()):
         return _ADMIN
-    keys: KeyStore | None = getattr(state, "keys", None)
-    if keys is None:
-        raise Unavailable("the gateway is still starting; retry in a moment", retry_after_seconds=1)
+    keys: KeyStore = state.keys
     if (known := await keys.known(given)) is None:
         wrong = "the key is not known, or was revoked" if given else "a key is wanted"
         raise Unauthorized(f"{wrong}: send `Authorization: Bearer KEY`, or set RETOUCHE_API_KEY")

@@ -12,9 +12,12 @@ from redis.exceptions import RedisError
 
 from gateway.callers import ADMIN, CURATE, READ, TheCaller
 from gateway.changes import announce, changes
+from gateway.deployed import check_deployed
+from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
 from gateway.ownership import OwnJob, check_adapter, check_prompt_set
 from gateway.prompts import keep_inline
+from gateway.quota import reserve
 from retouche import queue
 from retouche.contract.jobs import (
     SHARD_PROMPTS,
@@ -36,27 +39,45 @@ _ENDED = ("finished", "failed", "cancelled")
 
 
 @router.post("/v1/jobs", status_code=201, dependencies=[CURATE])
-async def submit(spec: CurationSpec, caller: TheCaller, request: Request, response: Response) -> Job:
+async def submit(
+    spec: CurationSpec,
+    caller: TheCaller,
+    request: Request,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> Job:
     """Start a curation job. The same specification is the same job: 200 if it is known already.
 
     The specification is stored before anything is enqueued. Should Redis be down, the answer is 503 and the
     job is kept as queued: it is set going as soon as Redis is back, or when it is submitted again.
     """
+
+    async def make() -> Job:
+        return await _submit(spec, caller.tenant, request, response)
+
+    return await once(request, response, (caller.tenant, idempotency_key), spec, Job, make)
+
+
+async def _submit(spec: CurationSpec, tenant: str, request: Request, response: Response) -> Job:
     store: ObjectStore = request.app.state.store
+    check_deployed(request, spec.profile, [rule.name for rule in spec.rewards])
     for adapter in (spec.generation.adapter, spec.editing.adapter):
-        await check_adapter(request, caller.tenant, adapter)
-    prompts = await _prompt_set(request, caller.tenant, spec)
+        await check_adapter(request, tenant, adapter)
+    prompts = await _prompt_set(request, tenant, spec)
     record = JobRecord(
-        id=spec.job_id(caller.tenant),
-        tenant=caller.tenant,
+        id=spec.job_id(tenant),
+        tenant=tenant,
         spec=spec,
         created_at=datetime.now(UTC),
         prompt_set=prompts.prompt_set,
         prompts=prompts.prompts,
         shards=-(-prompts.prompts // SHARD_PROMPTS),
     )
-    await own(store, caller.tenant, "jobs", record.id)
-    if not await store.create(job_path(record.id, "spec.json"), record.model_dump_json().encode()):
+    path = job_path(record.id, "spec.json")
+    if not await store.exists(path):
+        await reserve(request.app, tenant, record.id)
+    await own(store, tenant, "jobs", record.id)
+    if not await store.create(path, record.model_dump_json().encode()):
         response.status_code = 200
     await _enqueue_pending(request.app, record.id)
     return await _reader(request).job(record.id)
@@ -103,7 +124,9 @@ async def retry(job_id: OwnJob, request: Request) -> Job:
     job = await reader.job(job_id)
     if job.state == "finished":
         raise Conflict(f"job {job_id} is finished: there is nothing to run again")
-    missing = await reader.missing(job_id, await reader.record(job_id))
+    record = await reader.record(job_id)
+    await reserve(request.app, record.tenant, job_id)
+    missing = await reader.missing(job_id, record)
     try:
         await asyncio.to_thread(queue.forget_shards, request.app.state.queue, job_id, missing)
     except RedisError as error:

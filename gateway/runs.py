@@ -15,8 +15,11 @@ from redis.exceptions import RedisError
 from gateway.callers import READ, TRAIN, TheCaller
 from gateway.changes import announce, changes
 from gateway.decisions import DecisionReader
+from gateway.deployed import check_deployed
+from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
 from gateway.ownership import OwnRun
+from gateway.quota import reserve
 from gateway.run_state import RunReader
 from retouche import queue
 from retouche.contract.payload import RunId
@@ -42,19 +45,37 @@ _PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
 @router.post("/v1/runs", status_code=201, dependencies=[TRAIN])
-async def submit(spec: RunSpec, caller: TheCaller, request: Request, response: Response) -> Run:
+async def submit(
+    spec: RunSpec,
+    caller: TheCaller,
+    request: Request,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> Run:
     """Start a training run. The same specification is the same run: 200 if it is known already."""
+
+    async def make() -> Run:
+        return await _submit(spec, caller.tenant, request, response)
+
+    return await once(request, response, (caller.tenant, idempotency_key), spec, Run, make)
+
+
+async def _submit(spec: RunSpec, tenant: str, request: Request, response: Response) -> Run:
     state = request.app.state
+    check_deployed(request, spec.profile)
     complete = _with_defaults(spec, state.profile)
     _check_base(complete.base or "", state.profile)
     for job_id in (complete.data.job, *complete.data.more_jobs):
         if job_id is not None:
-            await _check_job(state.reader, caller.tenant, job_id, complete.data.follow)
+            await _check_job(state.reader, tenant, job_id, complete.data.follow)
     complete = await _with_decisions_known(complete, state.decisions)
-    run_id = complete.run_id(caller.tenant)
-    record = RunRecord(id=run_id, tenant=caller.tenant, spec=complete, created_at=datetime.now(UTC))
-    await own(state.store, caller.tenant, "runs", run_id)
-    if not await state.store.create(run_path(run_id, "spec.json"), record.model_dump_json().encode()):
+    run_id = complete.run_id(tenant)
+    record = RunRecord(id=run_id, tenant=tenant, spec=complete, created_at=datetime.now(UTC))
+    path = run_path(run_id, "spec.json")
+    if not await state.store.exists(path):
+        await reserve(request.app, tenant, run_id)
+    await own(state.store, tenant, "runs", run_id)
+    if not await state.store.create(path, record.model_dump_json().encode()):
         response.status_code = 200
     await _enqueue_pending(request.app, run_id)
     return await _reader(request).run(run_id)
@@ -99,6 +120,7 @@ async def retry(run_id: OwnRun, request: Request) -> Run:
     state, run = request.app.state, await _reader(request).run(run_id)
     if run.state == "finished":
         raise Conflict(f"run {run_id} is finished: there is nothing to run again")
+    await reserve(request.app, (await _reader(request).record(run_id)).tenant, run_id)
     try:
         await asyncio.to_thread(queue.forget_run, state.train_queue, run_id)
     except RedisError as error:

@@ -36,6 +36,12 @@ class Settings(BaseSettings):
         default=None, min_length=32, description="a key that may make keys: the first one, from outside"
     )
 
+    tenant_requests_per_second: float = Field(default=100.0, gt=0, description="where keys are wanted")
+    tenant_request_burst: int = Field(default=200, ge=1, description="calls that may come at once")
+    tenant_active_jobs: int = Field(
+        default=16, ge=1, description="jobs and runs under way at a time, where keys are wanted"
+    )
+
     @model_validator(mode="after")
     def _open_on_loopback_only(self) -> Self:
         if not self.require_keys and self.host not in _LOOPBACK:

@@ -4,6 +4,8 @@ rq queue `curate`                 one RQ job a shard, named `<job>_<shard>`
 rq queue `train`                  one RQ job a training run, named as the run
 retouche:progress:<job>           hash: shard index -> JobReport (JSON) of a shard that is being curated
 retouche:next:<job>               counter: the next shard to enqueue; a finished shard enqueues one more
+retouche:rate:<tenant>            hash: the token bucket of the tenant's calls
+retouche:once:<tenant>:<key>      what was asked under an Idempotency-Key and what was answered; expires
 retouche:events:<job or run>      pub/sub: a message whenever something of it changed
 retouche:shards                   stream: job and shard of every committed shard, at least once each: a shard
                                   can run twice, so consumers deduplicate by (job, shard)
@@ -29,6 +31,14 @@ def progress_key(job_id: str) -> str:
 
 def next_shard_key(job_id: str) -> str:
     return f"retouche:next:{job_id}"
+
+
+def rate_key(tenant: str) -> str:
+    return f"retouche:rate:{tenant}"
+
+
+def idempotency_key(tenant: str, key_digest: str) -> str:
+    return f"retouche:once:{tenant}:{key_digest}"
 
 
 def events_channel(identifier: str) -> str:

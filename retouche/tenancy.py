@@ -10,13 +10,13 @@ from typing import Literal
 from retouche.contract.payload import ImageRef
 from retouche.store import ObjectStore
 
-Kind = Literal["jobs", "runs", "images", "prompts"]
+Kind = Literal["jobs", "runs", "images", "prompts", "active"]
 
 _WRITES_AT_ONCE = 32
 
 
 def owned_path(tenant: str, kind: Kind, name: str) -> str:
-    """`name`: of a job or run its identifier, of an image or prompt set its digest."""
+    """`name`: the identifier of a job or run, the digest of an image or prompt set."""
     plain = name.removeprefix("sha256:")
     return (
         f"tenants/{tenant}/{kind}/{plain[:2]}/{plain}"

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import httpx2
 
+from retouche.client.patience import Patient
 from retouche.client.problems import error_of, raise_for_problem, transport_errors, validated
 from retouche.client.stages import StageClient
 from retouche.client.uploads import prompt_lines, starting_image_lines
@@ -69,7 +70,7 @@ class AsyncRetouche:
             base_url=self._url,
             headers=headers,
             timeout=httpx2.Timeout(timeout_seconds, connect=5.0),
-            transport=transport,
+            transport=Patient(transport or httpx2.AsyncHTTPTransport(trust_env=False)),
             trust_env=False,
         )
         self.stages = StageClient(
@@ -141,9 +142,10 @@ class AsyncRetouche:
         async with starting_image_lines(source, wanted or Wanted(), told, self.upload_image) as lines:
             return await self._prompt_set(lines, STARTING_IMAGES)
 
-    async def submit(self, spec: CurationSpec) -> Job:
+    async def submit(self, spec: CurationSpec, *, idempotency_key: str | None = None) -> Job:
         """Start a curation job; the same specification is the same job."""
-        return await self._json("POST", "/v1/jobs", Job, spec.model_dump(mode="json", exclude_none=True))
+        payload = spec.model_dump(mode="json", exclude_none=True)
+        return await self._json("POST", "/v1/jobs", Job, payload, headers=_once(idempotency_key))
 
     async def job(self, job_id: str) -> Job:
         return await self._json("GET", f"/v1/jobs/{job_id}", Job)
@@ -221,9 +223,10 @@ class AsyncRetouche:
         params = {"format": format, "reviewed": reviewed}
         return await self._download(f"/v1/jobs/{job_id}/pairs", file, params)
 
-    async def submit_run(self, spec: RunSpec) -> Run:
+    async def submit_run(self, spec: RunSpec, *, idempotency_key: str | None = None) -> Run:
         """Start a training run; the same specification is the same run."""
-        return await self._json("POST", "/v1/runs", Run, spec.model_dump(mode="json", exclude_none=True))
+        payload = spec.model_dump(mode="json", exclude_none=True)
+        return await self._json("POST", "/v1/runs", Run, payload, headers=_once(idempotency_key))
 
     async def run(self, run_id: str) -> Run:
         return await self._json("GET", f"/v1/runs/{run_id}", Run)
@@ -325,8 +328,10 @@ class AsyncRetouche:
         response_type: type[ResponseT],
         payload: Mapping[str, Any] | None = None,
         params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> ResponseT:
-        return _read(await self._call(method, path, json=payload, params=params), response_type)
+        answer = await self._call(method, path, json=payload, params=params, headers=headers)
+        return _read(answer, response_type)
 
     async def _call(self, method: str, path: str, **options: Any) -> httpx2.Response:
         with transport_errors(self._url):
@@ -337,6 +342,10 @@ class AsyncRetouche:
 
 def _at(cursor: str | None) -> dict[str, str]:
     return {} if cursor is None else {"cursor": cursor}
+
+
+def _once(idempotency_key: str | None) -> dict[str, str]:
+    return {} if idempotency_key is None else {"idempotency-key": idempotency_key}
 
 
 def _read(answer: httpx2.Response, response_type: type[ResponseT]) -> ResponseT:

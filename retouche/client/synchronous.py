@@ -113,8 +113,8 @@ class Retouche:
     ) -> PromptSetInfo:
         return self._wait(self._client.upload_images(source, wanted, skipped=skipped))
 
-    def submit(self, spec: CurationSpec) -> Job:
-        return self._wait(self._client.submit(spec))
+    def submit(self, spec: CurationSpec, *, idempotency_key: str | None = None) -> Job:
+        return self._wait(self._client.submit(spec, idempotency_key=idempotency_key))
 
     def job(self, job_id: str) -> Job:
         return self._wait(self._client.job(job_id))
@@ -155,8 +155,8 @@ class Retouche:
     def export(self, job_id: str, file: Path, format: FileFormat, reviewed: Reviewed = "all") -> Path:
         return self._wait(self._client.export(job_id, file, format, reviewed))
 
-    def submit_run(self, spec: RunSpec) -> Run:
-        return self._wait(self._client.submit_run(spec))
+    def submit_run(self, spec: RunSpec, *, idempotency_key: str | None = None) -> Run:
+        return self._wait(self._client.submit_run(spec, idempotency_key=idempotency_key))
 
     def run(self, run_id: str) -> Run:
         return self._wait(self._client.run(run_id))

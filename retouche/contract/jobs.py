@@ -6,7 +6,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from retouche.contract.payload import Digest, Frozen, ImageRef, ModelIdentity, Payload, Prompt, TenantName
+from retouche.contract.payload import (
+    Digest,
+    Frozen,
+    ImageRef,
+    ModelIdentity,
+    Payload,
+    ProfileName,
+    Prompt,
+    TenantName,
+)
 from retouche.contract.reviews import Review
 from retouche.contract.stages import (
     Adapter,
@@ -105,6 +114,7 @@ class CurationSpec(Frozen):
 
     prompts: Annotated[tuple[Prompt, ...], Field(min_length=1, max_length=MAX_INLINE_PROMPTS)] | None = None
     prompt_set: Digest | None = None
+    profile: ProfileName = None
     images_per_prompt: Annotated[int, Field(ge=1, le=16)] = 1
     instructions_per_image: Annotated[int, Field(ge=1, le=8)] = 3
     edits_per_instruction: Annotated[int, Field(ge=1, le=8)] = 1

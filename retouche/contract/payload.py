@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 MAX_PROMPT_CHARACTERS = 2_000
 MAX_SEED = 2**63 - 1
@@ -14,6 +14,10 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 ImageRef = Digest
 RunId = Annotated[str, StringConstraints(pattern=r"^run-[0-9a-f]{16}$")]
 TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+ProfileName = Annotated[
+    Annotated[str, StringConstraints(min_length=1, max_length=100)] | None,
+    Field(description="refused where another profile is deployed; none: whichever is"),
+]
 ImageInput = Annotated[
     str,
     StringConstraints(

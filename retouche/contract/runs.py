@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from retouche.contract.jobs import JobId
-from retouche.contract.payload import Digest, Frozen, ModelIdentity, Payload, RunId, TenantName
+from retouche.contract.payload import Digest, Frozen, ModelIdentity, Payload, ProfileName, RunId, TenantName
 from retouche.contract.reviews import Reviewed
 from retouche.contract.stages import Seed
 
@@ -145,6 +145,7 @@ class RunSpec(Frozen):
     """A training run, completely: the same specification is the same run."""
 
     data: TrainingData
+    profile: ProfileName = None
     base: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
         default=None, description="a pipeline folder or Hub id; none: the profile's generation model"
     )

@@ -219,6 +219,8 @@ def test_a_full_store_is_said_and_nothing_is_half_written(
         ('{"prompts": ["x"], "seed": -1}', "seed"),
         ('{"prompts": ["x"], "prompt_set": "sha256:%s"}' % ("0" * 64), "body"),
         ("{}", "body"),
+        ('{"prompts": ["x"], "profile": "sdxl"}', "profile"),
+        ('{"prompts": ["x"], "rewards": [{"name": "hpsv2"}]}', "rewards.0.name"),
     ],
 )
 def test_a_bad_specification_is_refused_with_its_field(gateway: httpx2.Client, spec: str, field: str) -> None:

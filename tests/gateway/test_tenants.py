@@ -1,6 +1,5 @@
 """What a tenant has, no other sees: not by listing, not by its identifier, not as part of something else."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import httpx2
@@ -8,7 +7,7 @@ import pytest
 
 from retouche.store import ObjectStore
 from tests.gateway.shards import finish_shard
-from tests.gateway.tenants import made
+from tests.gateway.tenants import made, routes
 from tests.gateway.test_images import RED, encoded
 
 Key = dict[str, str]
@@ -45,21 +44,10 @@ def things(guarded: httpx2.Client, store: ObjectStore, acme: Key) -> dict[str, s
     }
 
 
-def routes(client: httpx2.Client, things: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Every route of the OpenAPI document whose path names one of the things."""
-    paths = client.get("/openapi.json").json()["paths"]
-    return [
-        (method.upper(), path.format(**things, key_id="0" * 16))
-        for path, methods in paths.items()
-        for method in methods
-        if any(f"{{{name}}}" in path for name in things)
-    ]
-
-
 def test_every_identifier_of_another_tenant_is_not_found(
     guarded: httpx2.Client, things: dict[str, str], acme: Key, other: Key
 ) -> None:
-    walked = routes(guarded, things)
+    walked = [route for route in routes(guarded, things) if set(route[1].split("/")) & set(things.values())]
     assert len(walked) > 14
     for method, path in walked:
         answer = guarded.request(method, path, headers=other)

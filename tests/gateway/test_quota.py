@@ -1,0 +1,92 @@
+"""A tenant may call so often and have so much under way; beyond it is told when to come back."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from gateway.app import create_app
+from gateway.settings import Settings
+from retouche.store import ObjectStore
+from tests.gateway.server import NOTHING_LISTENS, serve
+from tests.gateway.shards import finish_shard
+from tests.gateway.tenants import ADMIN_KEY, made
+
+Guarded = Callable[..., httpx2.Client]
+
+
+@pytest.fixture
+def guarded(settings: Settings) -> Iterator[Guarded]:
+    """Starts gateways that want keys, with settings of one's own."""
+    with ExitStack() as gateways:
+
+        def start(**values: object) -> httpx2.Client:
+            wanting = {"require_keys": True, "admin_key": SecretStr(ADMIN_KEY), **values}
+            return gateways.enter_context(serve(create_app(settings.model_copy(update=wanting))))
+
+        yield start
+
+
+def job(seed: int) -> dict[str, object]:
+    return {"prompts": ["a red circle"], "seed": seed}
+
+
+def test_a_job_beyond_the_quota_is_refused_and_not_kept(
+    guarded: Guarded, store: ObjectStore, folder: Path
+) -> None:
+    gateway = guarded(tenant_active_jobs=2)
+    acme, other = made(gateway, "acme", "curate", "read"), made(gateway, "other", "curate")
+    first, second = (gateway.post("/v1/jobs", json=job(seed), headers=acme).json()["id"] for seed in (1, 2))
+    refused = gateway.post("/v1/jobs", json=job(3), headers=acme)
+    assert (refused.status_code, refused.json()["type"]) == (429, "urn:retouche:overloaded")
+    assert "has 2 jobs and runs under way and may have 2" in refused.json()["detail"]
+    assert refused.headers["retry-after"] == "30"
+    assert {each.name for each in (folder / "jobs").iterdir()} == {first, second}
+    assert gateway.post("/v1/jobs", json=job(1), headers=acme).status_code == 200, "it is known already"
+    assert gateway.post("/v1/jobs", json=job(3), headers=other).status_code == 201, "it is acme's quota"
+
+    finish_shard(store, first, 0, pairs=1)
+    assert gateway.post("/v1/jobs", json=job(3), headers=acme).status_code == 201
+    gateway.post(f"/v1/jobs/{second}/cancel", headers=acme)
+    assert gateway.post("/v1/jobs", json=job(4), headers=acme).status_code == 201
+    assert gateway.post(f"/v1/jobs/{second}/retry", headers=acme).status_code == 429
+
+
+def test_runs_count_too(guarded: Guarded, store: ObjectStore) -> None:
+    gateway = guarded(tenant_active_jobs=1)
+    acme = made(gateway, "acme", "curate", "train")
+    curated = gateway.post("/v1/jobs", json=job(1), headers=acme).json()["id"]
+    following = {"data": {"job": curated, "follow": True}}
+    assert gateway.post("/v1/runs", json=following, headers=acme).status_code == 429
+    finish_shard(store, curated, 0, pairs=1)
+    run = gateway.post("/v1/runs", json=following, headers=acme).json()["id"]
+    assert gateway.post("/v1/jobs", json=job(2), headers=acme).status_code == 429
+    gateway.post(f"/v1/runs/{run}/cancel", headers=acme)
+    assert gateway.post("/v1/jobs", json=job(2), headers=acme).status_code == 201
+
+
+def test_calls_beyond_the_rate_are_refused_at_whichever_gateway(guarded: Guarded) -> None:
+    rate = {"tenant_requests_per_second": 0.001, "tenant_request_burst": 3}
+    gateways = [guarded(**rate), guarded(**rate)]
+    acme, other = (made(gateways[0], tenant, "read") for tenant in ("acme", "other"))
+    answers = [gateways[call % 2].get("/v1/jobs", headers=acme) for call in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert "may call 0.001 times a second, 3 at once" in answers[3].json()["detail"]
+    assert int(answers[3].headers["retry-after"]) > 900
+    assert gateways[0].get("/v1/jobs", headers=other).status_code == 200
+
+
+def test_without_redis_calls_are_answered_uncounted(guarded: Guarded) -> None:
+    cut_off = NOTHING_LISTENS.replace("http", "redis")
+    gateway = guarded(tenant_requests_per_second=0.001, tenant_request_burst=1, redis_url=cut_off)
+    acme = made(gateway, "acme", "read")
+    assert [gateway.get("/v1/jobs", headers=acme).status_code for _ in range(3)] == [200, 200, 200]
+
+
+def test_an_open_gateway_counts_nothing(gateway: httpx2.Client, folder: Path) -> None:
+    for seed in range(20):
+        assert gateway.post("/v1/jobs", json=job(seed)).status_code == 201
+    assert not (folder / "tenants" / "local" / "active").exists()
