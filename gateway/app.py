@@ -8,7 +8,7 @@ import redis as blocking
 from fastapi import APIRouter, Depends, FastAPI
 from redis.asyncio import Redis
 
-from gateway import forward, images, jobs, keys, overview, pairs, prompts, reviews, runs
+from gateway import evaluations, forward, images, jobs, keys, overview, pairs, prompts, reviews, runs
 from gateway.callers import admit
 from gateway.decisions import DecisionReader
 from gateway.job_state import JobReader
@@ -31,7 +31,7 @@ _log = logging.getLogger("retouche.gateway")
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway's application."""
     router = APIRouter(dependencies=[Depends(require_ready)])
-    for part in (images, prompts, jobs, pairs, reviews, runs, forward, overview, keys):
+    for part in (images, prompts, jobs, pairs, reviews, runs, evaluations, forward, overview, keys):
         router.include_router(part.router)
     settings = settings or Settings()
     app = create(

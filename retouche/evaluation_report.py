@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from retouche.client import AsyncRetouche
-from retouche.evaluation import Comparison, Evaluation, Interval, Judgement
+from retouche.contract.evaluation import Comparison, Evaluation, Interval, Judgement
 
 SHOWN = 24  # comparisons with pictures: the largest gains and the largest losses
 _BINS = 21

@@ -15,6 +15,7 @@ tenants/<tenant>/active/<id>     empty: the job or run counts for the tenant's q
 latents/<vae>/ab/<hex>           an image's latents under its digest, per autoencoder
 embeddings/<encoder>/ab/<hex>    a prompt's embeddings under its digest, per text encoder
 runs/<id>/spec.json              a training run; beside it cancelled, failed.json and finished.json
+runs/<id>/evaluations/<hex>.json what was found when it was compared with its base, by content
 runs/<id>/metrics.jsonl          what it logged, one line a logging step
 runs/<id>/checkpoints/<step>/    what resuming needs; the last two are kept
 runs/<id>/artifacts/             the LoRA or the pipeline, the model card, TensorBoard's events

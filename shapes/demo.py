@@ -19,9 +19,10 @@ from retouche.cli.progress import follow
 from retouche.cli.runs import follow as follow_run
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contact_sheet import write_sheet
+from retouche.contract.evaluation import TRUTH, Evaluation
 from retouche.contract.jobs import CurationSpec, ImageTrace, Job, PreferencePair
 from retouche.contract.runs import DiffusionDpo, Lora, Optimisation, Run, RunSpec, TrainingData
-from retouche.evaluation import TRUTH, Evaluation, evaluate
+from retouche.evaluation import evaluate
 from retouche.evaluation_report import write_report
 from retouche.images import decode
 from retouche.local.system import running
@@ -78,6 +79,7 @@ async def _evaluated(url: str, run_id: str, seen: int, report: Path) -> Evaluati
     prompts = held_out_prompts()[seen:][:EVALUATION_PROMPTS]
     async with AsyncRetouche(url) as client:
         evaluation = await evaluate(client, run_id, prompts, truth=truth)
+        await client.keep_evaluation(evaluation)
         await write_report(client, evaluation, report)
     return evaluation
 

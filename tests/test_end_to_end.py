@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from retouche.client import AsyncRetouche, Retouche
+from retouche.contract.evaluation import TRUTH, Evaluation
 from retouche.contract.jobs import CurationSpec, ImageTrace
 from retouche.contract.runs import DiffusionDpo, Optimisation, RunSpec, TrainingData
-from retouche.evaluation import TRUTH, Evaluation, evaluate
+from retouche.evaluation import evaluate
 from retouche.evaluation_report import write_report
 from retouche.images import decode
 from retouche.local.system import System, running
@@ -78,6 +79,8 @@ def test_a_job_becomes_a_lora_that_is_compared_with_its_base(
         async with AsyncRetouche(system.url) as asynchronous:
             found = await evaluate(asynchronous, run.id, held_out_prompts()[20:24], truth=score)
             await write_report(asynchronous, found, tmp_path / "report.html")
+            await asynchronous.keep_evaluation(found)
+            assert await asynchronous.evaluations(run.id) == [found]
         return found
 
     found = asyncio.run(compared())

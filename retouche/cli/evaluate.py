@@ -12,8 +12,9 @@ from rich.table import Table
 from retouche.cli.settings import Settings
 from retouche.cli.terminal import Json, console, errors, in_a_folder, print_json
 from retouche.client import AsyncRetouche
+from retouche.contract.evaluation import Evaluation
 from retouche.errors import BadPrompts, BadRequest
-from retouche.evaluation import Evaluation, Truth, evaluate
+from retouche.evaluation import Truth, evaluate
 from retouche.evaluation_report import write_report
 
 
@@ -57,6 +58,7 @@ async def _evaluate(
                 truth=truth,
                 told=lambda done, _: progress.update(bar, completed=done),
             )
+        await client.keep_evaluation(found)
         if report is not None:
             await write_report(client, found, report)
     return found

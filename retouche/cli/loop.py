@@ -17,10 +17,11 @@ from retouche.cli.settings import Settings
 from retouche.cli.terminal import Json, console, gateway, print_json
 from retouche.cli.train import read_specification
 from retouche.client import AsyncRetouche, Retouche
+from retouche.contract.evaluation import Evaluation
 from retouche.contract.jobs import CurationSpec, GenerationParameters
 from retouche.contract.runs import Run, RunSpec, TrainingData
 from retouche.errors import Conflict
-from retouche.evaluation import Evaluation, Truth, evaluate
+from retouche.evaluation import Truth, evaluate
 
 
 def loop(

@@ -14,6 +14,7 @@ from retouche.client.patience import Patient
 from retouche.client.problems import error_of, raise_for_problem, transport_errors, validated
 from retouche.client.stages import StageClient
 from retouche.client.uploads import prompt_lines, starting_image_lines
+from retouche.contract.evaluation import Evaluation
 from retouche.contract.jobs import (
     STARTING_IMAGES,
     CurationSpec,
@@ -262,6 +263,15 @@ class AsyncRetouche:
         answer = await self._call("GET", f"/v1/runs/{run_id}/metrics")
         lines = answer.content.splitlines()
         return [validated(line, TrainingMetrics, str(answer.request.url)) for line in lines]
+
+    async def keep_evaluation(self, evaluation: Evaluation) -> Evaluation:
+        """Keep an evaluation beside its run, for everybody to see."""
+        payload = evaluation.model_dump(mode="json")
+        return await self._json("POST", f"/v1/runs/{evaluation.run}/evaluations", Evaluation, payload)
+
+    async def evaluations(self, run_id: str) -> list[Evaluation]:
+        """The evaluations kept of a run, those with most prompts first."""
+        return await self._json("GET", f"/v1/runs/{run_id}/evaluations", list[Evaluation])
 
     async def download_artifacts(self, run_id: str, folder: Path) -> list[Path]:
         """Write every file that the run has made below `folder`; each is there whole or not at all."""

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 
 from retouche.client.gateway import DEFAULT_URL, RECONNECTIONS, AsyncRetouche, FileFormat
+from retouche.contract.evaluation import Evaluation
 from retouche.contract.jobs import (
     CurationSpec,
     ImageInfo,
@@ -178,6 +179,12 @@ class Retouche:
 
     def run_metrics(self, run_id: str) -> list[TrainingMetrics]:
         return self._wait(self._client.run_metrics(run_id))
+
+    def keep_evaluation(self, evaluation: Evaluation) -> Evaluation:
+        return self._wait(self._client.keep_evaluation(evaluation))
+
+    def evaluations(self, run_id: str) -> list[Evaluation]:
+        return self._wait(self._client.evaluations(run_id))
 
     def download_artifacts(self, run_id: str, folder: Path) -> list[Path]:
         return self._wait(self._client.download_artifacts(run_id, folder))

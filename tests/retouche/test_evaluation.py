@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from retouche.evaluation import TRUTH, Comparison, Evaluation, bootstrap, judge
+from retouche.contract.evaluation import TRUTH, Comparison, Evaluation
+from retouche.evaluation import bootstrap, judge
 
 IMAGE = "sha256:" + "0" * 64
 

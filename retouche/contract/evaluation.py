@@ -1,0 +1,55 @@
+"""A tuned model against its base: what both drew, what every scorer says of it."""
+
+from retouche.contract.payload import Frozen, ImageRef, RunId
+
+TRUTH = "truth"  # the name of the truth's scores among those of the reward models
+
+
+class Comparison(Frozen):
+    """One prompt and seed, drawn by both models, and every score of both images."""
+
+    prompt: str
+    seed: int
+    base: ImageRef
+    tuned: ImageRef
+    base_scores: dict[str, float]
+    tuned_scores: dict[str, float]
+
+
+class Interval(Frozen):
+    """An estimate and its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Judgement(Frozen):
+    """What one scorer says: mean scores, their paired difference, and how often the tuned image wins.
+
+    A tie counts as half a win.
+    """
+
+    base_mean: float
+    tuned_mean: float
+    difference: Interval
+    win_rate: Interval
+
+
+class Evaluation(Frozen):
+    """A tuned model against its base."""
+
+    run: RunId
+    prompts: int
+    images_per_prompt: int
+    seed: int
+    judgements: dict[str, Judgement]
+    comparisons: list[Comparison]
+
+    @property
+    def hacked(self) -> list[str]:
+        """Reward models whose score surely rose while the truth did not: empty where there is no truth."""
+        truth = self.judgements.get(TRUTH)
+        if truth is None or truth.difference.high > 0:
+            return []
+        return [name for name, found in self.judgements.items() if name != TRUTH and found.difference.low > 0]
