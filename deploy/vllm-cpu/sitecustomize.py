@@ -1,27 +1,41 @@
-"""Declare torchvision's two fake-registered operators before its first import.
+"""Let torchvision be imported where its compiled part, built for CUDA, cannot be loaded.
 
-torchvision's wheel has them only with CUDA, and its import stops where they are unknown. vLLM uses its
-transforms alone. Python runs this file at every start because of its name.
+Its import wants to name two operators that only the compiled part declares; vLLM uses its transforms alone.
+Python runs this file at every start because of its name.
 """
 
+import ctypes
 import importlib.abc
+import importlib.util
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 _OPERATORS = ("nms", "qnms")
 
 
 class _DeclareOperators(importlib.abc.MetaPathFinder):
-    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
+    def find_spec(
+        self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None
+    ) -> None:
         if fullname == "torchvision":
             sys.meta_path.remove(self)
-            import torch
+            _declare_operators()
 
-            for name in _OPERATORS:
-                torch.library.define(
-                    f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-                )
+
+def _declare_operators() -> None:
+    import torch
+
+    found = importlib.util.find_spec("torchvision")
+    if found is None or found.origin is None:
+        return
+    try:
+        ctypes.CDLL(str(Path(found.origin).with_name("_C.so")))
+    except OSError:
+        for name in _OPERATORS:
+            signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            torch.library.define(f"torchvision::{name}", signature)
 
 
 sys.meta_path.insert(0, _DeclareOperators())

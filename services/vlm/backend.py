@@ -30,13 +30,15 @@ async def open_backend(
 ) -> VisionLanguage:
     """The model that the profile names, loaded or ready to be asked."""
     if profile.backend == "openai":
-        return OpenAIServer(
+        server = OpenAIServer(
             base_url=profile.base_url or "http://127.0.0.1:8000/v1",
             model=profile.model,
             max_answer_tokens=profile.max_answer_tokens,
             api_key=settings.vlm_api_key.get_secret_value() if settings.vlm_api_key else None,
             timeout_seconds=settings.vlm_timeout_seconds,
         )
+        await server.until_served()
+        return server
     from services.vlm import local  # torch is loaded where it is used
 
     model = await asyncio.to_thread(

@@ -7,12 +7,15 @@ import httpx2
 from pydantic import BaseModel, Field, ValidationError
 
 from retouche.client.problems import error_of, transport_errors
-from retouche.errors import ModelFailure, RetoucheError, ServiceUnreachable
+from retouche.errors import DeadlineExceeded, ModelFailure, RetoucheError, ServiceUnreachable, Unavailable
 from retouche.images import media_type
 from services.vlm.chat import Answer, Question, read
 
 _ATTEMPTS = 4
 _BACKOFF_SECONDS = 0.25  # doubled after every attempt
+_LONGEST_WAIT_SECONDS = 10.0  # of a caller's time; a server that asks for more leaves the caller to ask later
+_LOOK_SECONDS = 1.0
+_MISCONFIGURED = (401, 403, 404)  # every other question would be refused as well
 
 
 class _Message(BaseModel):
@@ -28,11 +31,19 @@ class _Completion(BaseModel):
     choices: list[_Choice] = Field(min_length=1)
 
 
+class _Served(BaseModel):
+    id: str
+
+
+class _Models(BaseModel):
+    data: list[_Served]
+
+
 class OpenAIServer:
     """Asks `base_url`/chat/completions greedily, under the answer's JSON schema.
 
     A server that cannot be reached, is late, or answers with a 429 or 5xx is asked again, up to `attempts`
-    times in all; an answer cut short or out of its schema once more.
+    times in all, after as long as it says; an answer cut short or out of its schema once more.
     """
 
     def __init__(
@@ -47,13 +58,49 @@ class OpenAIServer:
         backoff_seconds: float = _BACKOFF_SECONDS,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self._url = f"{base_url.rstrip('/')}/chat/completions"
+        self._base_url = base_url.rstrip("/")
+        self._url = f"{self._base_url}/chat/completions"
         self._model = model
         self._max_answer_tokens = max_answer_tokens
         self._attempts = attempts
         self._backoff_seconds = backoff_seconds
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx2.AsyncClient(headers=headers, timeout=timeout_seconds, transport=transport)
+
+    async def until_served(self) -> None:
+        """Wait until the server answers, as long as it takes to load its model.
+
+        Raises:
+            ModelFailure: it has other models, or does not take the API key.
+        """
+        served = await self._served()
+        while served is None:
+            await asyncio.sleep(_LOOK_SECONDS)
+            served = await self._served()
+        if self._model not in served:
+            raise ModelFailure(
+                f"{self._base_url} serves {', '.join(served) or 'nothing'}, not {self._model}; name the "
+                "model in the profile as the server does (vLLM: --served-model-name)"
+            )
+
+    async def _served(self) -> list[str] | None:
+        """The names of the server's models; None while there is no answer."""
+        try:
+            with transport_errors(self._base_url):
+                response = await self._client.get(f"{self._base_url}/models")
+        except (Unavailable, DeadlineExceeded):
+            return None
+        if response.status_code in _MISCONFIGURED:
+            raise ModelFailure(_refusal(response))
+        if not response.is_success:
+            return None
+        try:
+            return [model.id for model in _Models.model_validate_json(response.content).data]
+        except ValidationError:
+            raise ModelFailure(
+                f"{response.request.url} answered with no list of models: {response.text[:80]!r}; is it an "
+                "OpenAI-compatible server?"
+            ) from None
 
     async def answer(self, question: Question[Answer], image: bytes) -> Answer:
         """See `VisionLanguage`."""
@@ -87,24 +134,34 @@ class OpenAIServer:
                     return response
                 raise _failure(response)
             except RetoucheError as error:
-                if not error.retryable or attempt == self._attempts:
+                wait = error.retry_after_seconds or self._backoff_seconds * 2 ** (attempt - 1)
+                if not error.retryable or attempt == self._attempts or wait > _LONGEST_WAIT_SECONDS:
                     raise
-                await asyncio.sleep(error.retry_after_seconds or self._backoff_seconds * 2 ** (attempt - 1))
+                await asyncio.sleep(wait)
         raise AssertionError("a loop of at least one attempt returns or raises")
 
 
 def _failure(response: httpx2.Response) -> RetoucheError:
-    """What a server's refusal means: a fault of its own may pass, and what it says of us is our mistake."""
+    """What a server's refusal means: its own fault or the profile's may pass, the question's not."""
     if response.status_code >= 500 and response.status_code not in (503, 504):
         return ServiceUnreachable(
             f"{response.request.url} answered {response.status_code}: {response.text[:200].strip()}"
         )
-    if response.status_code in (400, 401, 403, 404, 422):
+    if response.status_code in _MISCONFIGURED:
+        return Unavailable(_refusal(response))
+    if response.status_code in (400, 413, 422):
         return ModelFailure(
             f"{response.request.url} refused the question with {response.status_code}: "
-            f"{response.text[:200].strip()}; check base_url, model and API key of the profile"
+            f"{response.text[:200].strip()}"
         )
     return error_of(response)
+
+
+def _refusal(response: httpx2.Response) -> str:
+    return (
+        f"{response.request.url} answered {response.status_code}: {response.text[:200].strip()}; "
+        "check base_url and model of the profile, and RETOUCHE_VLM_API_KEY"
+    )
 
 
 def _finished(response: httpx2.Response) -> str:

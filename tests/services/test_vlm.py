@@ -1,96 +1,46 @@
-"""A vision-language model behind an OpenAI-compatible server that misbehaves as real ones do."""
+"""A vision-language model behind an OpenAI-compatible server: what is asked, what its troubles come to."""
 
 import asyncio
 import io
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import pytest
-import uvicorn
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import StreamingResponse
 from PIL import Image
 
 from retouche.contract.stages import Critique
-from retouche.errors import DeadlineExceeded, ModelFailure, RetoucheError, ServiceUnreachable
+from retouche.errors import (
+    DeadlineExceeded,
+    ModelFailure,
+    Overloaded,
+    RetoucheError,
+    ServiceUnreachable,
+    Unavailable,
+)
 from services.critique.messages import ask
 from services.vlm.chat import plain
 from services.vlm.openai import OpenAIServer
+from tests.live import live
+from tests.services.faulty_vlm import (
+    GOOD,
+    MODEL,
+    FaultyServer,
+    Step,
+    busy,
+    dying,
+    failing,
+    garbage,
+    gone_for_an_hour,
+    good,
+    loading,
+    no_such_model,
+    out_of_schema,
+    slow,
+    too_long,
+    truncated,
+)
 
-GOOD = '{"description": "a red circle on a white background", "findings": []}'
-QUESTION = ask("a red circle on a white background")
-
-
-def completion(content: str, finish_reason: str = "stop") -> Response:
-    body = {
-        "choices": [{"finish_reason": finish_reason, "message": {"role": "assistant", "content": content}}]
-    }
-    return Response(json.dumps(body), media_type="application/json")
-
-
-class FaultyServer:
-    """Answers as the next of its `script` says, the last one for ever; keeps what it was asked."""
-
-    def __init__(self, *script: Callable[[], Response]) -> None:
-        self.script = list(script)
-        self.asked: list[dict[str, object]] = []
-
-    async def answer(self, request: Request) -> Response:
-        self.asked.append(await request.json())
-        step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        if step is slow:
-            await asyncio.sleep(5)
-        return step()
-
-
-def good() -> Response:
-    return completion(GOOD)
-
-
-def slow() -> Response:
-    return completion(GOOD)
-
-
-def dying() -> Response:
-    return StreamingResponse(iter(['{"choices": [']), headers={"content-length": "5000"})
-
-
-def failing() -> Response:
-    return Response("CUDA out of memory", status_code=500)
-
-
-def truncated() -> Response:
-    return completion(GOOD[:30], "length")
-
-
-def out_of_schema() -> Response:
-    return completion('{"description": "a red circle", "findings": [{"aspect": "mood"}]}')
-
-
-def garbage() -> Response:
-    return Response("<html>a proxy</html>")
-
-
-@asynccontextmanager
-async def serving(server: FaultyServer) -> AsyncIterator[OpenAIServer]:
-    """The faulty server on a port of its own, and a client that is quick to try again."""
-    app = FastAPI()
-    app.add_api_route("/v1/chat/completions", server.answer, methods=["POST"])
-    listener = socket.create_server(("127.0.0.1", 0))
-    running = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-    task = asyncio.create_task(running.serve([listener]))
-    port = listener.getsockname()[1]
-    client = OpenAIServer(
-        f"http://127.0.0.1:{port}/v1", "qwen", timeout_seconds=0.5, attempts=3, backoff_seconds=0.01
-    )
-    try:
-        yield client
-    finally:
-        await client.close()
-        running.should_exit = running.force_exit = True
-        await task
+QUESTION = ask("a red square on a white background")
 
 
 def picture() -> bytes:
@@ -99,37 +49,41 @@ def picture() -> bytes:
     return buffer.getvalue()
 
 
-def ask_of(*script: Callable[[], Response]) -> tuple[Critique, FaultyServer]:
-    server = FaultyServer(*script)
-
-    async def run() -> Critique:
-        async with serving(server) as client:
-            return await client.answer(QUESTION, picture())
-
-    return asyncio.run(run()), server
+def client_of(url: str, model: str = MODEL) -> OpenAIServer:
+    """A client that is quick to try again."""
+    return OpenAIServer(f"{url}/v1", model, timeout_seconds=0.5, attempts=3, backoff_seconds=0.01)
 
 
-def failure_of(*script: Callable[[], Response]) -> tuple[RetoucheError, FaultyServer]:
-    server = FaultyServer(*script)
+async def answer_of(url: str) -> Critique:
+    client = client_of(url)
+    try:
+        return await client.answer(QUESTION, picture())
+    finally:
+        await client.close()
 
-    async def run() -> RetoucheError:
-        async with serving(server) as client:
-            with pytest.raises(RetoucheError) as raised:
-                await client.answer(QUESTION, picture())
-            return raised.value
 
-    return asyncio.run(run()), server
+def ask_of(*script: Step) -> tuple[Critique, FaultyServer]:
+    server = FaultyServer({"": script})
+    with live(server.app) as url:
+        return asyncio.run(answer_of(url)), server
+
+
+def failure_of(*script: Step) -> tuple[RetoucheError, FaultyServer]:
+    server = FaultyServer({"": script})
+    with live(server.app) as url, pytest.raises(RetoucheError) as raised:
+        asyncio.run(answer_of(url))
+    return raised.value, server
 
 
 def test_it_asks_greedily_under_the_schema_with_the_picture_inside() -> None:
     critique, server = ask_of(good)
-    assert critique.description == "a red circle on a white background"
+    assert critique == Critique.model_validate_json(GOOD["Critique"])
     (body,) = server.asked
     assert body["temperature"] == 0
     assert body["response_format"] == QUESTION.response_format
     text = json.dumps(body["messages"])
     assert "data:image/png;base64," in text
-    assert "Prompt: a red circle" in text
+    assert "Prompt: a red square" in text
 
 
 def test_properties_of_the_schema_come_in_the_order_in_which_the_model_should_think() -> None:
@@ -137,10 +91,15 @@ def test_properties_of_the_schema_come_in_the_order_in_which_the_model_should_th
     assert list(schema["properties"]) == ["description", "findings"]
 
 
-@pytest.mark.parametrize("trouble", [dying, failing, slow, truncated, out_of_schema, garbage])
-def test_one_trouble_is_survived(trouble: Callable[[], Response]) -> None:
+def test_the_schema_leaves_counting_characters_to_us() -> None:
+    assert "maxLength" not in json.dumps(QUESTION.response_format)
+    assert "maxItems" in json.dumps(QUESTION.response_format)
+
+
+@pytest.mark.parametrize("trouble", [dying, failing, busy, loading, slow, truncated, out_of_schema, garbage])
+def test_one_trouble_is_survived(trouble: Step) -> None:
     critique, server = ask_of(trouble, good)
-    assert critique.findings == ()
+    assert critique.findings
     assert len(server.asked) == 2
 
 
@@ -149,24 +108,62 @@ def test_one_trouble_is_survived(trouble: Callable[[], Response]) -> None:
     [
         (dying, ServiceUnreachable, 3),
         (failing, ServiceUnreachable, 3),
+        (busy, Overloaded, 3),
+        (gone_for_an_hour, Unavailable, 1),
+        (no_such_model, Unavailable, 3),
         (slow, DeadlineExceeded, 3),
+        (too_long, ModelFailure, 2),
         (truncated, ModelFailure, 2),
         (out_of_schema, ModelFailure, 2),
         (garbage, ModelFailure, 2),
     ],
 )
 def test_lasting_trouble_ends_in_an_error_of_the_tree(
-    trouble: Callable[[], Response], error: type[RetoucheError], times: int
+    trouble: Step, error: type[RetoucheError], times: int
 ) -> None:
     raised, server = failure_of(trouble)
     assert type(raised) is error
     assert len(server.asked) == times
 
 
+def test_a_caller_learns_how_long_to_stay_away() -> None:
+    raised, _ = failure_of(gone_for_an_hour)
+    assert raised.retry_after_seconds == 3600
+
+
 def test_a_server_that_is_not_there_is_unreachable() -> None:
-    client = OpenAIServer("http://127.0.0.1:9/v1", "qwen", attempts=2, backoff_seconds=0.01)
     with pytest.raises(ServiceUnreachable, match="nothing answers"):
-        asyncio.run(client.answer(QUESTION, picture()))
+        asyncio.run(answer_of("http://127.0.0.1:9"))
+
+
+def test_a_server_that_resets_the_connection_is_unreachable() -> None:
+    """What a killed process leaves of a connection."""
+    hung_up: list[bytes] = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hung_up.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.transport.abort()
+
+    async def asked() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        async with await asyncio.start_server(hang_up, sock=listener):
+            await answer_of(f"http://127.0.0.1:{listener.getsockname()[1]}")
+
+    with pytest.raises(ServiceUnreachable, match=r"the connection to .* broke"):
+        asyncio.run(asked())
+    assert len(hung_up) == 3
+
+
+def test_a_server_of_another_model_is_refused_before_anything_is_asked() -> None:
+    server = FaultyServer({"": (good,)})
+    with live(server.app) as url, pytest.raises(ModelFailure, match="serves qwen, not llava; name the model"):
+        asyncio.run(client_of(url, "llava").until_served())
+
+
+def test_what_is_no_such_server_is_refused() -> None:
+    server = FaultyServer({"": (good,)})
+    with live(server.app) as url, pytest.raises(ModelFailure, match=r"/v1/v1/models answered 404"):
+        asyncio.run(client_of(f"{url}/v1").until_served())
 
 
 def test_a_prompt_cannot_end_its_own_message() -> None:
