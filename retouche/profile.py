@@ -26,6 +26,10 @@ class ModelChoice(Payload):
 
 
 class GenerationProfile(ModelChoice):
+    """`vae`: a folder or Hub id of another autoencoder than the model's own."""
+
+    vae: str | None = None
+    vae_revision: str | None = None
     width: Side
     height: Side
     num_inference_steps: InferenceSteps
@@ -38,6 +42,11 @@ class VisionLanguageProfile(ModelChoice):
     backend: Literal["local", "openai"] = "local"
     base_url: str | None = None
     max_answer_tokens: Annotated[int, Field(ge=16, le=4096)] = 512
+
+    @property
+    def address(self) -> str:
+        """Where the `openai` backend asks: `base_url`, or where `vllm serve` listens."""
+        return self.base_url or "http://127.0.0.1:8000/v1"
 
 
 class EditingProfile(ModelChoice):
@@ -103,7 +112,7 @@ def load_profile(name: str) -> Profile:
         raise BadRequest(f"there is no profile {name!r}; known are {known}, or give a path to a YAML file")
     try:
         return Profile.model_validate(yaml.safe_load(path.read_text()))
-    except (ValidationError, yaml.YAMLError) as error:
+    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadRequest(f"the profile {path} is not valid: {error}") from error
 
 

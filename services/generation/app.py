@@ -7,8 +7,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 
 from retouche.contract.services import Readiness
 from retouche.contract.stages import GenerateRequest, GenerateResponse
-from retouche.identity import identify
-from retouche.profile import load_profile, located
+from retouche.profile import load_profile
 from retouche.store import ObjectStore
 from services.adapters import fetch, worn
 from services.full_batches import in_full_batches
@@ -40,7 +39,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     await batcher.start()
     app.state.store, app.state.batcher = ObjectStore(settings.store), batcher
     app.state.resolve = partial(model.resolved, profile=profile, pipeline=pipeline)
-    identity = await asyncio.to_thread(identify, located(profile.model), profile.revision)
+    identity = await asyncio.to_thread(model.identity, profile)
     return Readiness(models={"generation": identity}), batcher.stop
 
 

@@ -4,15 +4,17 @@ from collections.abc import Hashable, Sequence
 from inspect import signature
 from typing import Any
 
-from diffusers import AutoPipelineForText2Image
+from diffusers import AutoencoderKL, AutoPipelineForText2Image
 from PIL import Image
 
+from retouche.contract.payload import ModelIdentity
 from retouche.contract.stages import GenerateRequest
 from retouche.errors import FieldProblem, InvalidPayload
-from retouche.profile import GenerationProfile
+from retouche.identity import identify, together
+from retouche.profile import GenerationProfile, located
 from services.adapters import wear
 from services.diffusion import generators, pixel_step
-from services.loading import load_pipeline
+from services.loading import load_part, load_pipeline
 
 
 def load(profile: GenerationProfile) -> Any:
@@ -21,7 +23,18 @@ def load(profile: GenerationProfile) -> Any:
     Raises:
         ModelFailure: its weights are not all there, or it draws from no prompt; says which and why.
     """
-    return load_pipeline(AutoPipelineForText2Image, profile)
+    if profile.vae is None:
+        return load_pipeline(AutoPipelineForText2Image, profile)
+    vae = load_part(AutoencoderKL, profile.vae, profile.vae_revision, profile.dtype)
+    return load_pipeline(AutoPipelineForText2Image, profile, vae=vae)
+
+
+def identity(profile: GenerationProfile) -> ModelIdentity:
+    """Who draws: the model, and the autoencoder that the profile gives it, if any."""
+    model = identify(located(profile.model), profile.revision)
+    if profile.vae is None:
+        return model
+    return together(model, identify(located(profile.vae), profile.vae_revision))
 
 
 def resolved(request: GenerateRequest, profile: GenerationProfile, pipeline: Any) -> GenerateRequest:

@@ -31,7 +31,7 @@ async def open_backend(
     """The model that the profile names, loaded or ready to be asked."""
     if profile.backend == "openai":
         server = OpenAIServer(
-            base_url=profile.base_url or "http://127.0.0.1:8000/v1",
+            base_url=profile.address,
             model=profile.model,
             max_answer_tokens=profile.max_answer_tokens,
             api_key=settings.vlm_api_key.get_secret_value() if settings.vlm_api_key else None,

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
 from retouche.cli.main import app
+from retouche.profile import FOLDER as PROFILES
 from tests.gateway.server import NOTHING_LISTENS
 from tests.live import live
 
@@ -24,8 +26,10 @@ def findings(*arguments: str, url: str = NOTHING_LISTENS) -> dict[str, dict[str,
 
 def test_this_checkout_is_ready() -> None:
     found = findings()
-    for what in ("packages: serving", "packages: queue", "packages: training", "redis-server", "model base"):
+    for what in ("packages: serving", "packages: queue", "packages: training", "redis-server"):
         assert found[what]["well"], found[what]
+    assert found["model shapes/models/base"]["data"]["here"]
+    assert "GPU" not in found
 
 
 def test_people_get_the_same_as_lines() -> None:
@@ -37,11 +41,11 @@ def test_people_get_the_same_as_lines() -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "no "),
-        ("generation: {model: [", "is not YAML"),
-        ("generation: {model: shapes/models/gone}", "no weights in shapes/models/gone"),
+        (None, "there is no profile"),
+        ("generation: {model: [", "is not valid"),
+        ("generation: {model: shapes/models/base}", "generation.width"),
     ],
-    ids=["missing", "no YAML", "no weights"],
+    ids=["missing", "no YAML", "no profile"],
 )
 def test_a_profile_that_cannot_be_used(tmp_path: Path, content: str | None, says: str) -> None:
     file = tmp_path / "profile.yaml"
@@ -50,6 +54,55 @@ def test_a_profile_that_cannot_be_used(tmp_path: Path, content: str | None, says
     found = findings("--profile", str(file))
     details = [finding["detail"] for finding in found.values() if not finding["well"]]
     assert any(says in detail for detail in details), found
+
+
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "modern"])
+def test_every_model_of_a_shipped_profile_is_known(name: str) -> None:
+    found = findings("--profile", name)
+    models = [finding["data"] for what, finding in found.items() if what.startswith("model ")]
+    assert len(models) >= 9
+    assert all(model["gated"] is False and model["parameters"] is not None for model in models)
+    assert all(model["revision"] for model in models if not model["model"].startswith("models/"))
+
+
+def test_the_papers_line_up_before_anything_is_downloaded() -> None:
+    found = findings("--profile", "sd15")
+    base = found["model stable-diffusion-v1-5/stable-diffusion-v1-5"]
+    assert "licence creativeml-openrail-m, not gated, revision main" in base["detail"]
+    assert base["data"]["disk_bytes"] == 4_264_941_228
+    assert found["memory generation"]["data"]["memory_bytes"] == 2_132_470_614
+    assert found["memory editing"]["data"]["memory_bytes"] == 2_132_470_614 + 722_558_240
+    assert not found["model models/HPSv2"]["well"]
+    assert "python -m services.reward.convert HPS_v2.1_compressed.pt" in found["model models/HPSv2"]["fix"]
+    critic = found["server http://127.0.0.1:8000/v1"]
+    assert "vllm serve models/llava-critic-7b --port 8000" in critic["fix"]
+    assert found["GPU"]["data"]["needed_bytes"] > 40e9
+
+
+def test_a_gated_model_wants_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    profile = yaml.safe_load((PROFILES / "modern.yaml").read_text())
+    profile["editing"] |= {"editor": "flux_kontext", "model": "black-forest-labs/FLUX.1-Kontext-dev"}
+    file = tmp_path / "profile.yaml"
+    file.write_text(yaml.safe_dump(profile))
+    flux = findings("--profile", str(file))["model black-forest-labs/FLUX.1-Kontext-dev"]
+    assert not flux["well"]
+    assert "gated" in flux["detail"]
+    assert "accept the licence at https://huggingface.co/black-forest-labs/FLUX.1-Kontext-dev" in flux["fix"]
+
+
+def test_a_vllm_that_serves_the_model_is_ready(tmp_path: Path) -> None:
+    server = FastAPI()
+    server.get("/v1/models")(lambda: {"data": [{"id": "models/llava-critic-7b"}]})
+    with live(server) as url:
+        profile = yaml.safe_load((PROFILES / "sd15.yaml").read_text())
+        profile["critique"]["base_url"] = f"{url}/v1"
+        profile["instruction"]["base_url"] = f"{url}/v1/"
+        file = tmp_path / "profile.yaml"
+        file.write_text(yaml.safe_dump(profile))
+        found = findings("--profile", str(file))
+    assert found[f"server {url}/v1"]["well"]
+    assert "not for Qwen/Qwen2.5-VL-7B-Instruct" in found[f"server {url}/v1/"]["detail"]
 
 
 def test_services_that_are_down_are_missing(gateway_url: str) -> None:
