@@ -21,7 +21,7 @@ from retouche.contract.services import Readiness
 from retouche.errors import RetoucheError
 from retouche.profile import load_profile
 from retouche.queue import curate_queue, train_queue
-from retouche.store import ObjectStore
+from retouche.store import open_store
 from serving.app import Loaded, require_ready
 from serving.app import create_app as create
 
@@ -47,7 +47,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 async def _load(settings: Settings, app: FastAPI) -> Loaded:
     state = app.state
-    state.store = ObjectStore(settings.store)
+    state.store = await open_store(settings.store)
     state.keys = KeyStore(state.store)
     state.redis = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
     connection = blocking.Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)

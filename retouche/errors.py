@@ -21,6 +21,7 @@ RetoucheError                  500 internal              bug; not retryable
 │   ├── QueueUnavailable       503 queue-unavailable     retryable: Redis is down
 │   └── StoreUnavailable       503 store-unavailable     retryable: the object store cannot be reached
 ├── StoreFull                  507 store-full            no space left in the object store
+├── StoreRefused               500 store-refused         no such bucket, or credentials that may not
 └── DeadlineExceeded           504 deadline-exceeded     retryable
 """
 
@@ -160,6 +161,10 @@ class StoreUnavailable(Unavailable):
 
 class StoreFull(RetoucheError):
     code, status = "store-full", 507
+
+
+class StoreRefused(RetoucheError):
+    code = "store-refused"
 
 
 class DeadlineExceeded(RetoucheError):

@@ -22,24 +22,28 @@ runs/<id>/artifacts/             the LoRA or the pipeline, the model card, Tenso
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, from_url
 
 from retouche.contract.payload import ImageRef
-from retouche.errors import BadRequest, ImageNotFound, NotFound, StoreFull, StoreUnavailable
+from retouche.errors import BadRequest, ImageNotFound, NotFound, StoreUnavailable
+from retouche.store_errors import translated, unanswered, undecided
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
 
 T = TypeVar("T")
 
 _S3_OPTIONS = ("endpoint", "region", "access_key_id", "secret_access_key")
-_NO_SPACE = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122")
+_CREATE_ATTEMPTS = 5
 
 
 class ObjectStore:
@@ -47,62 +51,83 @@ class ObjectStore:
 
     Raises (all methods):
         StoreFull: no space is left.
-        StoreUnavailable: the store cannot be reached or answers with an error.
+        StoreRefused: there is no such bucket, or the credentials do not allow it.
+        StoreUnavailable: the store cannot be reached or answers with an error, again and again.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, timeout_seconds: float = 30.0, retry_seconds: float = 60.0) -> None:
         """`url`: a local folder (created if missing), or `s3://bucket/prefix`, `gs://...`, `az://...`.
 
         Behind `s3://...?` may stand `endpoint=`, `region=`, `access_key_id=`, `secret_access_key=`; the rest
-        comes from the environment, as it does for the others.
+        comes from the environment, as it does for the others. A request may take `timeout_seconds`; one that
+        failed is made again for `retry_seconds`, ten times at most.
         """
         self.url, _, options = url.partition("?") if "://" in url else (url, "", "")
-        with _translated(self.url):
+        with translated(self.url):
             if "://" in url:
-                self._store = from_url(self.url, **_configuration(options))
+                retries: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(seconds=retry_seconds)}
+                self._store = from_url(
+                    self.url, retry_config=retries, **_configuration(options, timeout_seconds)
+                )
             else:
                 self._store = LocalStore(Path(url).expanduser().absolute(), mkdir=True)
 
+    async def check(self) -> None:
+        """StoreRefused if nothing can be kept here as things are; a store that is away may come back."""
+        with suppress(StoreUnavailable), translated(self.url):
+            async for _ in obstore.list(self._store, "nothing", chunk_size=1):
+                return
+
     async def get(self, path: str) -> bytes:
         """The bytes at `path`; NotFound if there are none."""
-        with _translated(path):
+        with translated(path):
             result = await obstore.get_async(self._store, path)
             return bytes(await result.bytes_async())
 
     async def put(self, path: str, data: bytes) -> None:
         """Write, replacing what was there."""
-        with _translated(path):
+        with translated(path):
             await obstore.put_async(self._store, path, data)
 
     async def create(self, path: str, data: bytes) -> bool:
-        """Write if nothing is there; False, and nothing is changed, if something was."""
-        try:
-            with _translated(path):
-                await obstore.put_async(self._store, path, data, mode="create")
-        except FileExistsError:
-            return False
-        return True
+        """Write if nothing is there; False, and nothing is changed, if something was.
+
+        Where an answer is lost it is tried again: what is there then may be what this very call has written.
+        """
+        for attempt in range(_CREATE_ATTEMPTS):
+            try:
+                with translated(path):
+                    await obstore.put_async(self._store, path, data, mode="create")
+                return True
+            except FileExistsError as error:
+                if not undecided(error) or await self.exists(path):
+                    return False
+            except StoreUnavailable as error:
+                if not unanswered(error) or attempt + 1 == _CREATE_ATTEMPTS:
+                    raise
+            await asyncio.sleep(0.05 * 2**attempt)
+        raise StoreUnavailable(f"the object store does not decide who creates {path}; try again")
 
     async def put_file(self, path: str, file: Path) -> None:
         """Write a file of any size, replacing what was there."""
-        with _translated(path):
+        with translated(path):
             await obstore.put_async(self._store, path, file)
 
     async def stream(self, path: str) -> AsyncIterator[bytes]:
         """The bytes at `path` in parts; NotFound if there are none."""
-        with _translated(path):
+        with translated(path):
             result = await obstore.get_async(self._store, path)
             async for part in result.stream():
                 yield bytes(part)
 
     async def size(self, path: str) -> int:
         """How many bytes are at `path`; NotFound if there are none."""
-        with _translated(path):
+        with translated(path):
             return int((await obstore.head_async(self._store, path))["size"])
 
     async def exists(self, path: str) -> bool:
         try:
-            with _translated(path):
+            with translated(path):
                 await obstore.head_async(self._store, path)
         except NotFound:
             return False
@@ -111,21 +136,21 @@ class ObjectStore:
     async def delete(self, path: str) -> None:
         """Remove what is at `path`, if anything is."""
         try:
-            with _translated(path):
+            with translated(path):
                 await obstore.delete_async(self._store, path)
         except NotFound:
             return
 
     async def paths(self, prefix: str, after: str | None = None) -> AsyncIterator[str]:
         """Every path below the folder `prefix` that sorts behind `after`, in no particular order."""
-        with _translated(prefix):
+        with translated(prefix):
             async for page in obstore.list(self._store, prefix, offset=after):
                 for entry in page:
                     yield str(entry["path"])
 
     async def folders(self, prefix: str) -> list[str]:
         """The names of the folders directly below `prefix`, sorted."""
-        with _translated(prefix):
+        with translated(prefix):
             result = await obstore.list_with_delimiter_async(self._store, prefix)
             return sorted(str(found).rstrip("/").rsplit("/", 1)[-1] for found in result["common_prefixes"])
 
@@ -156,6 +181,13 @@ class ObjectStore:
         if await self.create(path, made):
             return made, False
         return await self.get(path), True
+
+
+async def open_store(url: str) -> ObjectStore:
+    """The store, as a process opens it when it starts: what cannot work is refused then."""
+    store = ObjectStore(url)
+    await store.check()
+    return store
 
 
 def digest(data: bytes) -> str:
@@ -195,7 +227,7 @@ def run_path(run_id: str, name: str) -> str:
     return f"runs/{run_id}/{name}"
 
 
-def _configuration(options: str) -> dict[str, Any]:
+def _configuration(options: str, timeout_seconds: float) -> dict[str, Any]:
     """What obstore is to know of an S3 server, from the query of its address; it panics at unknown names."""
     found = dict(parse_qsl(options))
     if unknown := found.keys() - _S3_OPTIONS:
@@ -203,29 +235,10 @@ def _configuration(options: str) -> dict[str, Any]:
             f"the store's address has {', '.join(sorted(unknown))} behind its `?`; "
             f"known are {', '.join(_S3_OPTIONS)}"
         )
-    if not found:
-        return {}
-    return {"config": found, "client_options": {"allow_http": found.get("endpoint", "").startswith("http:")}}
-
-
-@contextmanager
-def _translated(path: str) -> Iterator[None]:
-    """obstore's errors as ours; FileExistsError for a lost put-if-absent."""
-    try:
-        yield
-    except (NotFoundError, FileNotFoundError):
-        raise NotFound(f"nothing is stored at {path}") from None
-    except AlreadyExistsError:
-        raise FileExistsError(path) from None
-    except (BaseError, OSError) as error:
-        if isinstance(error, FileExistsError):
-            raise
-        message = str(error)
-        if any(sign in message for sign in _NO_SPACE):
-            raise StoreFull(
-                f"no space is left in the object store for {path}; free some and retry"
-            ) from error
-        raise StoreUnavailable(f"the object store failed at {path}: {message.splitlines()[0]}") from error
+    client: dict[str, Any] = {"timeout": timedelta(seconds=timeout_seconds)}
+    if found.get("endpoint", "").startswith("http:"):
+        client["allow_http"] = True
+    return {"client_options": client, **({"config": found} if found else {})}
 
 
 def run(awaitable: Awaitable[T]) -> T:

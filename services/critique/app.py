@@ -8,7 +8,7 @@ from retouche.contract.services import Readiness
 from retouche.contract.stages import CritiqueRequest, CritiqueResponse
 from retouche.identity import identify
 from retouche.profile import load_profile, located
-from retouche.store import ObjectStore
+from retouche.store import open_store
 from services.critique.messages import SYSTEM, ask
 from services.critique.settings import Settings
 from services.vlm.backend import open_backend
@@ -28,7 +28,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _load(settings: Settings, app: FastAPI) -> Loaded:
     profile = load_profile(settings.profile).critique
     backend = await open_backend(profile, settings, app.state.metrics)
-    app.state.store, app.state.critic = ObjectStore(settings.store), backend
+    app.state.store, app.state.critic = await open_store(settings.store), backend
     identity = await asyncio.to_thread(identify, located(profile.model), profile.revision)
     return Readiness(models={"critique": identity}), backend.close
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from retouche.contract.services import Readiness
 from retouche.contract.stages import EditRequest, EditResponse
 from retouche.profile import load_profile
-from retouche.store import ObjectStore
+from retouche.store import open_store
 from services.adapters import fetch, worn
 from services.editing import model
 from services.editing.editor import Edit, batch_key
@@ -35,7 +35,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
         metrics=app.state.metrics,
     )
     await batcher.start()
-    app.state.store, app.state.batcher, app.state.profile = ObjectStore(settings.store), batcher, profile
+    app.state.store, app.state.batcher, app.state.profile = await open_store(settings.store), batcher, profile
     identity = await asyncio.to_thread(model.identity, profile)
     return Readiness(models={"editing": identity}), batcher.stop
 

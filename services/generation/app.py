@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from retouche.contract.services import Readiness
 from retouche.contract.stages import GenerateRequest, GenerateResponse
 from retouche.profile import load_profile
-from retouche.store import ObjectStore
+from retouche.store import open_store
 from services.adapters import fetch, worn
 from services.full_batches import in_full_batches
 from services.generation import model
@@ -37,7 +37,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
         metrics=app.state.metrics,
     )
     await batcher.start()
-    app.state.store, app.state.batcher = ObjectStore(settings.store), batcher
+    app.state.store, app.state.batcher = await open_store(settings.store), batcher
     app.state.resolve = partial(model.resolved, profile=profile, pipeline=pipeline)
     identity = await asyncio.to_thread(model.identity, profile)
     return Readiness(models={"generation": identity}), batcher.stop

@@ -8,7 +8,7 @@ from retouche.contract.services import Readiness
 from retouche.contract.stages import InstructRequest, InstructResponse
 from retouche.identity import identify
 from retouche.profile import load_profile, located
-from retouche.store import ObjectStore
+from retouche.store import open_store
 from services.instruction.messages import SYSTEM, ask
 from services.instruction.settings import Settings
 from services.vlm.backend import open_backend
@@ -28,7 +28,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _load(settings: Settings, app: FastAPI) -> Loaded:
     profile = load_profile(settings.profile).instruction
     backend = await open_backend(profile, settings, app.state.metrics)
-    app.state.store, app.state.instructor = ObjectStore(settings.store), backend
+    app.state.store, app.state.instructor = await open_store(settings.store), backend
     identity = await asyncio.to_thread(identify, located(profile.model), profile.revision)
     return Readiness(models={"instruction": identity}), backend.close
 

@@ -8,7 +8,7 @@ from retouche.contract.services import Readiness
 from retouche.contract.stages import RewardRequest, RewardResponse
 from retouche.errors import FieldProblem, InvalidPayload
 from retouche.profile import load_profile
-from retouche.store import ObjectStore
+from retouche.store import open_store
 from services.reward import model
 from services.reward.reward_model import Judged
 from services.reward.settings import Settings
@@ -28,7 +28,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _load(settings: Settings, app: FastAPI) -> Loaded:
     rewards = load_profile(settings.profile).rewards
     models = await asyncio.to_thread(model.load, rewards)
-    app.state.store = ObjectStore(settings.store)
+    app.state.store = await open_store(settings.store)
     app.state.batchers = {
         name: MicroBatcher(
             loaded,

@@ -7,11 +7,9 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx2
 import pytest
-from moto.server import ThreadedMotoServer
 
-from retouche.errors import BadRequest, ImageNotFound, NotFound, RetoucheError, StoreFull, StoreUnavailable
+from retouche.errors import ImageNotFound, NotFound, RetoucheError, StoreFull, StoreUnavailable
 from retouche.store import ObjectStore, digest, image_path, memo_path, prompt_set_path, shard_path
 
 T = TypeVar("T")
@@ -102,30 +100,6 @@ def test_a_store_that_fails_says_where(tmp_path: Path) -> None:
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(RetoucheError):
         ObjectStore(url)
-
-
-@pytest.fixture
-def s3_server() -> Iterator[str]:
-    """The address of an S3 server that has an empty bucket `pairs`."""
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    address = "http://{}:{}".format(*server.get_host_and_port())
-    httpx2.put(f"{address}/pairs", trust_env=False).raise_for_status()
-    yield address
-    server.stop()
-
-
-def test_an_s3_server_with_credentials_of_its_own(s3_server: str) -> None:
-    options = f"endpoint={s3_server}&region=us-east-1&access_key_id=one&secret_access_key=two"
-    store = ObjectStore(f"s3://pairs/prefix?{options}")
-    assert [wait(store.create("a/b", content)) for content in (b"first", b"second")] == [True, False]
-    assert wait(store.get("a/b")) == b"first"
-    assert store.url == "s3://pairs/prefix"
-
-
-def test_an_unknown_option_of_a_store_is_named() -> None:
-    with pytest.raises(BadRequest, match="acess_key_id"):
-        ObjectStore("s3://pairs?acess_key_id=one")
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from retouche.queue import curate_queue, fill_window
 from retouche.store import ObjectStore, digest, job_path, prompt_set_path, shard_path
 from retouche.tenancy import own, owns
 from tests.live import live
+from tests.s3 import Fault, Relay, relay_app, s3_server, store_url
 
 SHARDS = 3
 ENDLESS = Stage(latency_seconds=3600)
@@ -162,6 +163,18 @@ def test_a_job_that_starts_from_images(store: ObjectStore, redis_url: str, servi
         (error,) = [trace.error for trace in traces if trace.dropped]
         assert (error or "").startswith(problem)
         assert not asyncio.run(owns(store, LOCAL, "images", stranger))
+
+
+def test_a_job_whose_store_is_s3(redis_url: str) -> None:
+    """Two shards, their images and their memo on a real S3 server that fails now and then."""
+    relay = Relay({method: [Fault(503, "SlowDown"), Fault()] * 20 for method in ("PUT", "GET", "HEAD")})
+    with s3_server() as server, live(relay_app(server, relay)) as s3:
+        store = ObjectStore(store_url(s3))
+        with live(create_app(store)) as services:
+            job_id = submitted(store, redis_url, shards=2)
+            with worker(store, redis_url, services, RETOUCHE_STORE=store_url(s3)):
+                assert len(set(pair_ids(store, job_id, 2))) == SHARD_PROMPTS + 4
+    assert relay.faults == {"PUT": [], "GET": [], "HEAD": []}
 
 
 @pytest.mark.parametrize("killed", ["worker and work-horse", "work-horse"])
