@@ -4,8 +4,9 @@ import csv
 import hashlib
 import json
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import IO
 
 from fastapi import APIRouter, Request
@@ -13,9 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect
 
 from gateway.callers import CURATE, TheCaller
+from gateway.ownership import check_images
 from retouche.contract.jobs import STARTING_IMAGES, PromptSetInfo, StartingImage
 from retouche.contract.payload import Prompt
-from retouche.errors import BadPrompts, PayloadTooLarge
+from retouche.errors import BadPrompts, ImageNotFound, PayloadTooLarge
 from retouche.store import ObjectStore, prompt_set_path
 from retouche.tenancy import own
 
@@ -53,7 +55,7 @@ async def upload(caller: TheCaller, request: Request) -> PromptSetInfo:
     kind = request.headers.get("content-type", "text/plain").split(";")[0].strip()
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spool:
         async with aclosing(_lines(request)) as lines:
-            check = _starting_image if kind == STARTING_IMAGES else _prompt
+            check = partial(_starting_image, request, caller.tenant) if kind == STARTING_IMAGES else _prompt
             count = await _spool(_read(kind, lines), check, spool)
         return await keep(request.app.state.store, caller.tenant, spool, count)
 
@@ -79,18 +81,20 @@ async def keep(store: ObjectStore, tenant: str, spool: IO[bytes], count: int) ->
 
 
 async def _spool(
-    prompts: AsyncIterator[tuple[int, str]], check: Callable[[str], bytes], spool: IO[bytes]
+    prompts: AsyncIterator[tuple[int, str]], check: Callable[[str], Awaitable[bytes]], spool: IO[bytes]
 ) -> int:
     count = 0
     async for line, text in prompts:
         if not text.strip():
             continue
         try:
-            stored = check(text)
+            stored = await check(text)
         except ValidationError as error:
             first = error.errors()[0]
             field = "".join(f"{part}: " for part in first["loc"])
             raise BadPrompts(f"line {line}: {field}{first['msg']}; it begins {text[:60]!r}") from None
+        except ImageNotFound as error:
+            raise ImageNotFound(f"line {line}: {error.detail}") from None
         count += 1
         if count > MAX_PROMPTS:
             raise PayloadTooLarge(f"a prompt set may have {MAX_PROMPTS:,} prompts; split it")
@@ -100,12 +104,15 @@ async def _spool(
     return count
 
 
-def _prompt(text: str) -> bytes:
+async def _prompt(text: str) -> bytes:
     return json.dumps(_PROMPT.validate_python(text)).encode()
 
 
-def _starting_image(text: str) -> bytes:
-    return StartingImage.model_validate_json(text).model_dump_json(exclude_none=True).encode()
+async def _starting_image(request: Request, tenant: str, text: str) -> bytes:
+    start = StartingImage.model_validate_json(text)
+    if start.image is not None:
+        await check_images(request, tenant, [start.image])
+    return start.model_dump_json(exclude_none=True).encode()
 
 
 def _read(kind: str, lines: AsyncIterator[tuple[int, str]]) -> AsyncIterator[tuple[int, str]]:

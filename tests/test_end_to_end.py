@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.evaluation import TRUTH, Evaluation
 from retouche.contract.jobs import CurationSpec, ImageTrace
 from retouche.contract.runs import DiffusionDpo, Optimisation, RunSpec, TrainingData
+from retouche.contract.stages import GenerateRequest
 from retouche.evaluation import evaluate
 from retouche.evaluation_report import write_report
 from retouche.images import decode
@@ -56,6 +58,15 @@ def test_prompts_become_pairs_with_everything_that_led_to_them(client: Retouche)
         assert pair.chosen != pair.rejected
         assert set(pair.chosen_scores) == {"clip_contrastive", "clip_preference"}
         assert all(pair.chosen_scores[name] > pair.rejected_scores[name] for name in pair.chosen_scores)
+
+
+def test_services_answer_their_own_system_alone(system: System, client: Retouche) -> None:
+    (gateway,) = (process for process in system.processes if process.name == "gateway")
+    request = GenerateRequest(prompt="a red circle on a gray background", seed=1)
+    url = gateway.environment["RETOUCHE_GENERATION_URL"]
+    refused = httpx2.post(f"{url}/v1/generate", json=request.model_dump(exclude_unset=True))
+    assert (refused.status_code, refused.json()["type"]) == (401, "urn:retouche:unauthorized")
+    assert decode(client.image(client.generate(request).image)).size == (64, 64)
 
 
 def test_the_same_specification_is_the_same_job(client: Retouche) -> None:

@@ -1,6 +1,7 @@
 """Redis, the services, the gateway, the workers and a trainer as processes of this machine."""
 
 import os
+import secrets
 import socket
 import sys
 import time
@@ -131,6 +132,7 @@ def _environment(data: Path, profile: str, ports: Sequence[int]) -> dict[str, st
         "RETOUCHE_PROFILE": profile,
         "RETOUCHE_REDIS_URL": f"redis://{HOST}:{ports[-1]}/0",
         "RETOUCHE_GATEWAY_PORT": str(ports[0]),
+        "RETOUCHE_INTERNAL_TOKEN": secrets.token_urlsafe(32),
         # Five model processes share the cores: one thread each for most, and nobody spins on a lock.
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 4)),
         **urls,

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from retouche.contract.jobs import STARTING_IMAGES
+from tests.gateway.test_images import RED, encoded
 
 TEXT, NDJSON, CSV = "text/plain", "application/x-ndjson", "text/csv"
 
@@ -52,7 +53,8 @@ def test_a_large_set_is_read_as_it_arrives(gateway: httpx2.Client) -> None:
 
 
 def test_starting_images_are_a_prompt_set_too(gateway: httpx2.Client, folder: Path) -> None:
-    there = {"prompt": "a red circle", "image": "sha256:" + "a" * 64, "origin": "a.parquet row 1"}
+    image = gateway.post("/v1/images", content=encoded(RED, "PNG")).json()["image"]
+    there = {"prompt": "a red circle", "image": image, "origin": "a.parquet row 1"}
     lost = {"prompt": "a blue square", "origin": "a.parquet row 2", "problem": "is cut off"}
     answer = upload(gateway, STARTING_IMAGES, "\n".join(map(json.dumps, (there, lost))).encode())
     assert answer.json()["prompts"] == 2

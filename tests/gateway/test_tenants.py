@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from retouche.contract.jobs import STARTING_IMAGES, StartingImage
 from retouche.store import ObjectStore
 from tests.gateway.shards import finish_shard
 from tests.gateway.tenants import made, routes
@@ -85,6 +86,9 @@ def test_what_another_tenant_has_is_no_part_of_anything(
     for path, payload in asked:
         answer = guarded.post(path, json=payload, headers=other)
         assert answer.status_code == 404, (path, payload, answer.text)
+    start = StartingImage(prompt="x", image=image, origin="theirs").model_dump_json(exclude_none=True)
+    prompts = other | {"content-type": STARTING_IMAGES}
+    assert guarded.post("/v1/prompts", content=start, headers=prompts).status_code == 404
     assert guarded.get("/v1/jobs", headers=other).json()["jobs"] == []
     assert guarded.get("/v1/runs", headers=other).json()["runs"] == []
 
