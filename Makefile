@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := retouche serving services gateway worker trainer shapes bench tests
 
-.PHONY: install vllm demo test check format lint types contracts lock openapi models secrets images compose-test
+.PHONY: install vllm demo test check format lint types contracts lock openapi models secrets images push compose-test manifests
 
 install: .venv/installed
 
@@ -63,6 +63,30 @@ images:  ## every image of compose.yaml
 		docker build --quiet --network host --build-arg COMPONENT=$$component \
 			--file deploy/Dockerfile --tag retouche-$$component:$${RETOUCHE_VERSION:-latest} . || exit 1; \
 	done
+
+push:  ## REGISTRY=...: push the images, and note in deploy/k8s/images where they are and which
+	@test -n "$(REGISTRY)" || { echo "push to where? make push REGISTRY=registry.example.org/team"; exit 2; }
+	for component in $(IMAGES); do \
+		name=$(REGISTRY)/retouche-$$component; \
+		docker tag retouche-$$component:$${RETOUCHE_VERSION:-latest} $$name && docker push --quiet $$name || exit 1; \
+		digest=$$(docker inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' $$name | sed -n "s|^$$name@||p"); \
+		sed -i "/name: retouche-$$component\$$/{n;s|newName: .*|newName: $$name|;n;s|digest: .*|digest: $$digest|}" \
+			deploy/k8s/images/kustomization.yaml; \
+	done
+
+# In a .venv of its own: checkov pins much of what we need otherwise.
+MANIFESTS := .venv-manifests
+$(MANIFESTS)/installed:
+	$(PYTHON) -m venv $(MANIFESTS)
+	$(MANIFESTS)/bin/python -m pip install --quiet checkov==3.3.30 kubernetes-validate==1.37.0
+	touch $@
+
+manifests: $(MANIFESTS)/installed  ## what deploy/k8s becomes, against Kubernetes' schemas and checkov's rules
+	mkdir -p build/k8s
+	for overlay in base overlays/gpu overlays/keda overlays/monitoring overlays/everything; do \
+		kubectl kustomize deploy/k8s/$$overlay > build/k8s/$$(basename $$overlay).yaml || exit 1; done
+	$(MANIFESTS)/bin/kubernetes-validate --strict --quiet --no-warn build/k8s/*.yaml
+	$(MANIFESTS)/bin/checkov --directory build/k8s --framework kubernetes --compact --quiet --skip-download
 
 compose-test: install images  ## build, start, use, scale and stop the whole system in containers
 	$(BIN)/python -m pytest tests/deploy/compose.py

@@ -1,0 +1,125 @@
+"""What deploy/k8s becomes matches the code; `make manifests` holds it against Kubernetes' own schemas."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from retouche.contract.stages import STAGES
+from retouche.coordination import CURATE_QUEUE, TRAIN_QUEUE
+from tests.deploy.test_components import MODULES, PORTS, ROOT, all_settings
+
+Manifest = dict[str, Any]
+KUBERNETES = ROOT / "deploy" / "k8s"
+
+
+def rendered(overlay: str) -> list[Manifest]:
+    """What `kubectl apply -k` would send."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("no kubectl on the PATH")
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(KUBERNETES / overlay)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@pytest.fixture(scope="module")
+def base() -> list[Manifest]:
+    return rendered("base")
+
+
+@pytest.fixture(scope="module")
+def everything() -> list[Manifest]:
+    return rendered("overlays/everything")
+
+
+def of_kind(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:
+    return {found["metadata"]["name"]: found for found in manifests if found["kind"] == kind}
+
+
+def container(deployment: Manifest) -> Manifest:
+    (only,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert isinstance(only, dict)
+    return only
+
+
+def secret_files(pod: Manifest) -> Iterator[str]:
+    """Names of the files that a pod gets from secrets."""
+    for volume in pod["volumes"]:
+        for source in volume.get("projected", {}).get("sources", []):
+            yield from (item["path"] for item in source["secret"]["items"])
+
+
+@pytest.mark.parametrize("component", MODULES)
+def test_every_component_is_deployed_with_probes_limits_and_a_budget(
+    base: list[Manifest], component: str
+) -> None:
+    pod = container(of_kind(base, "Deployment")[component])
+    assert pod["image"].startswith(f"registry.invalid/retouche-{component}@sha256:")
+    assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(pod)
+    assert set(pod["resources"]) == {"requests", "limits"}
+    assert component in of_kind(base, "PodDisruptionBudget")
+    if component in PORTS:
+        assert pod["ports"] == [{"name": "http", "containerPort": PORTS[component]}]
+        assert of_kind(base, "Service")[component]["spec"]["ports"][0]["port"] == PORTS[component]
+        assert pod["lifecycle"]["preStop"]
+
+
+def test_services_are_headless_so_that_callers_see_every_replica(base: list[Manifest]) -> None:
+    services = of_kind(base, "Service")
+    assert {services[stage]["spec"]["clusterIP"] for stage in STAGES} == {"None"}
+
+
+def test_what_pods_are_told_is_what_settings_read(base: list[Manifest]) -> None:
+    (settings,) = of_kind(base, "ConfigMap").values()
+    assert set(settings["data"]) <= all_settings()
+    for stage in STAGES:
+        assert settings["data"][f"RETOUCHE_{stage.upper()}_URL"] == f"http://{stage}:{PORTS[stage]}"
+    for deployment in of_kind(base, "Deployment").values():
+        assert set(secret_files(deployment["spec"]["template"]["spec"])) <= all_settings()
+
+
+def test_only_what_talks_to_redis_knows_its_password(base: list[Manifest]) -> None:
+    knowing = {
+        name
+        for name, deployment in of_kind(base, "Deployment").items()
+        if "RETOUCHE_REDIS_URL" in secret_files(deployment["spec"]["template"]["spec"])
+    }
+    assert knowing == {"gateway", "worker", "trainer"}
+
+
+def test_nothing_is_reached_that_is_not_named(base: list[Manifest]) -> None:
+    nothing = of_kind(base, "NetworkPolicy")["nothing"]["spec"]
+    assert nothing == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_replicas_follow_the_queues(everything: list[Manifest]) -> None:
+    scaled = of_kind(everything, "ScaledObject")
+    assert set(scaled) == {*STAGES, "worker"}
+    (trigger,) = scaled["worker"]["spec"]["triggers"]
+    assert trigger["metadata"]["listName"] == f"rq:queue:{CURATE_QUEUE}"
+    for stage in STAGES:
+        (trigger,) = scaled[stage]["spec"]["triggers"]
+        assert "retouche_waiting_items" in trigger["metadata"]["query"]
+
+
+def test_a_training_run_is_a_job_with_a_process_for_each_gpu(everything: list[Manifest]) -> None:
+    assert "trainer" not in of_kind(everything, "Deployment")
+    job = of_kind(everything, "ScaledJob")["training"]["spec"]
+    (trigger,) = job["triggers"]
+    (trainer,) = job["jobTargetRef"]["template"]["spec"]["containers"]
+    assert trigger["metadata"]["listName"] == f"rq:queue:{TRAIN_QUEUE}"
+    assert trainer["command"] == ["python", "-m", "trainer", "--once"]
+    gpus = trainer["resources"]["limits"]["nvidia.com/gpu"]
+    assert trainer["env"] == [{"name": "RETOUCHE_TRAIN_PROCESSES", "value": gpus}]
+    (settings,) = of_kind(everything, "ConfigMap").values()
+    assert trainer["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
+
+
+def test_overlays_are_all_there() -> None:
+    names = {path.name for path in (KUBERNETES / "overlays").iterdir()}
+    assert names == {"gpu", "keda", "monitoring", "everything"}
