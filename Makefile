@@ -64,7 +64,7 @@ images:  ## every image of compose.yaml
 			--file deploy/Dockerfile --tag retouche-$$component:$${RETOUCHE_VERSION:-latest} . || exit 1; \
 	done
 
-push:  ## REGISTRY=...: push the images, and note in deploy/k8s/images where they are and which
+push: images  ## REGISTRY=...: push the images, and note in deploy/k8s/images where they are and which
 	@test -n "$(REGISTRY)" || { echo "push to where? make push REGISTRY=registry.example.org/team"; exit 2; }
 	for component in $(IMAGES); do \
 		name=$(REGISTRY)/retouche-$$component; \

@@ -1,5 +1,6 @@
-"""`python -m trainer`: takes training runs from the one queue `train`."""
+"""`python -m trainer`: takes training runs from the one queue `train`; with `--once` one, if one waits."""
 
+import argparse
 import logging
 
 from redis import Redis
@@ -29,8 +30,8 @@ class RunWorker(Worker):
         super().execute_job(job, queue)
 
 
-def main() -> None:
-    """Work until told to stop."""
+def main(once: bool) -> None:
+    """Work until told to stop, or for one run."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with Redis.from_url(Settings().redis_url) as connection:
         worker = RunWorker(
@@ -42,8 +43,10 @@ def main() -> None:
             maintenance_interval=MAINTENANCE_SECONDS,
             job_monitoring_interval=NOTICE_SECONDS // 4,
         )
-        worker.work(logging_level="WARNING")
+        worker.work(logging_level="WARNING", burst=once, max_jobs=1 if once else None)
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(prog="python -m trainer")
+    parser.add_argument("--once", action="store_true", help="take one run, if one waits, and end")
+    main(parser.parse_args().once)

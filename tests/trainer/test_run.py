@@ -203,3 +203,14 @@ def test_a_base_that_is_gone_fails_the_run_with_the_reason(
     assert ended.state == "failed"
     assert "nobody/nothing" in (ended.error or "")
     assert ended.artifacts == []
+
+
+def test_a_trainer_that_is_asked_for_one_run_ends_after_it(
+    client: Retouche, store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    job = worlds.finished_job(store)
+    gone = [short_run(job).model_copy(update={"base": f"nobody/nothing-{number}"}) for number in range(2)]
+    runs = [client.submit_run(spec).id for spec in gone]
+    once = [sys.executable, "-m", "trainer", "--once"]
+    subprocess.run(once, env=environment(store, redis_url, tmp_path), cwd=CHECKOUT, check=True, timeout=120)
+    assert [client.run(run_id).state for run_id in runs] == ["failed", "queued"]
