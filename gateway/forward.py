@@ -17,6 +17,8 @@ from retouche.contract.stages import (
     STAGES,
     CritiqueRequest,
     CritiqueResponse,
+    DistanceRequest,
+    DistanceResponse,
     EditRequest,
     EditResponse,
     GenerateRequest,
@@ -72,6 +74,13 @@ async def edit(payload: EditRequest, caller: TheCaller, request: Request) -> Res
 async def reward(payload: RewardRequest, caller: TheCaller, request: Request) -> Response:
     """Scores of images under a prompt."""
     await check_images(request, caller.tenant, payload.images)
+    return await _forward(request, "reward", payload)
+
+
+@router.post("/v1/distance", response_model=DistanceResponse, dependencies=[SERVICES])
+async def distance(payload: DistanceRequest, caller: TheCaller, request: Request) -> Response:
+    """How far two sets of images are apart."""
+    await check_images(request, caller.tenant, [*payload.images, *payload.reference])
     return await _forward(request, "reward", payload)
 
 

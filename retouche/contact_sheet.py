@@ -141,7 +141,7 @@ def _row(sheet: Sheet, top: float, row: Row) -> None:
     sheet.wrapped(at["prompt"], y + 4, pair.prompt, 14.5, width["prompt"], most=5)
     sheet.picture(at["original"], y, row.original, None if pair.chosen_is_edit else _BETTER)
     below = y + 4
-    for finding in pair.critique.findings[:3]:
+    for finding in pair.findings[:3]:
         below = sheet.wrapped(
             at["critique"], below, f"{finding.subject} {finding.problem}", 13, width["critique"]
         )

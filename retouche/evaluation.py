@@ -7,14 +7,16 @@ bootstrapped over prompts, since images of one prompt are not independent.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from statistics import fmean
 from typing import TypeVar
 
 from retouche.client import AsyncRetouche
-from retouche.contract.evaluation import TRUTH, Comparison, Evaluation, Interval, Judgement
+from retouche.contract.evaluation import TRUTH, Comparison, Evaluation, Interval, Judgement, StyleAlignment
+from retouche.contract.jobs import JobId
 from retouche.contract.payload import ImageRef, RunId
-from retouche.contract.stages import GenerateRequest, RewardRequest
-from retouche.errors import BadPrompts, RetoucheError
+from retouche.contract.stages import DistanceRequest, GenerateRequest, RewardRequest
+from retouche.errors import BadPrompts, BadRequest, RetoucheError
 
 RESAMPLES = 2000
 AT_ONCE = 16
@@ -33,16 +35,19 @@ async def evaluate(
     images_per_prompt: int = 1,
     seed: int = 0,
     truth: Truth | None = None,
+    style: JobId | None = None,
     told: Told = lambda _done, _of: None,
 ) -> Evaluation:
-    """Draw, score and compare.
+    """Draw, score and compare; with `style`, a curation job, also by how near the job's chosen images are.
 
     Raises:
         BadPrompts: there are none.
+        BadRequest: the style job has fewer than two pairs.
         RunNotFound, Conflict: the run has no LoRA to wear.
     """
     if not prompts:
         raise BadPrompts("there are no prompts to evaluate on")
+    styled = await _style_images(client, style) if style else []
     slots, done = asyncio.Semaphore(AT_ONCE), 0
     tasks = [(prompt, seed + index) for prompt in prompts for index in range(images_per_prompt)]
 
@@ -64,6 +69,29 @@ async def evaluate(
         seed=seed,
         judgements=judge(comparisons),
         comparisons=comparisons,
+        style=await _alignment(client, style, styled, comparisons) if style else None,
+    )
+
+
+async def _style_images(client: AsyncRetouche, job: JobId) -> list[ImageRef]:
+    images = list(dict.fromkeys([pair.chosen async for pair in client.pairs(job)]))
+    if len(images) < 2:
+        raise BadRequest(f"style: {job} has {len(images)} chosen images, and a distance needs two at least")
+    return images
+
+
+async def _alignment(
+    client: AsyncRetouche, job: JobId, styled: list[ImageRef], comparisons: Sequence[Comparison]
+) -> StyleAlignment:
+    base, tuned = [
+        (await _patiently(partial(client.stages.distance, request))).response
+        for request in (
+            DistanceRequest(images=[found.base for found in comparisons], reference=list(styled)),
+            DistanceRequest(images=[found.tuned for found in comparisons], reference=list(styled)),
+        )
+    ]
+    return StyleAlignment(
+        job=job, reward=base.reward, style_images=len(styled), base=base.distance, tuned=tuned.distance
     )
 
 

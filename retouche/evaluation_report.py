@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from retouche.client import AsyncRetouche
-from retouche.contract.evaluation import Comparison, Evaluation, Interval, Judgement
+from retouche.contract.evaluation import Comparison, Evaluation, Interval, Judgement, StyleAlignment
 
 SHOWN = 24  # comparisons with pictures: the largest gains and the largest losses
 _BINS = 21
@@ -66,7 +66,8 @@ def _page(evaluation: Evaluation, shown: Sequence[Comparison], pictures: Mapping
         f"<p class=note>{evaluation.prompts} prompts, {evaluation.images_per_prompt} image(s) each, the same "
         f"seeds for both models. Intervals: 95%, bootstrapped over prompts.</p>{warning}"
         "<table><tr><th>score<th>base<th>tuned<th>difference<th>win rate</tr>"
-        f"{rows}</table><h2>Tuned minus base, per image</h2><div class=plots>{plots}</div>"
+        f"{rows}</table>{_style(evaluation.style)}"
+        f"<h2>Tuned minus base, per image</h2><div class=plots>{plots}</div>"
         f"<h2>Base and tuned, side by side</h2><p class=note>The largest gains first, the largest losses "
         f"last, by {first}.</p><div class=pairs>{pairs}</div></html>"
     )
@@ -76,6 +77,16 @@ def _row(name: str, found: Judgement) -> str:
     return (
         f"<tr><td>{html.escape(name)}<td>{found.base_mean:.4f}<td>{found.tuned_mean:.4f}"
         f"<td>{_interval(found.difference, '+.4f')}<td>{_interval(found.win_rate, '.3f')}</tr>"
+    )
+
+
+def _style(found: StyleAlignment | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f"<p>Fréchet distance to the {found.style_images} chosen images of {html.escape(found.job)} in the "
+        f"image space of {html.escape(found.reward)}: base {found.base:.4f}, tuned {found.tuned:.4f}; "
+        "less is nearer.</p>"
     )
 
 

@@ -52,7 +52,7 @@ def test_prompts_become_pairs_with_everything_that_led_to_them(client: Retouche)
     assert [trace.prompt for trace in traces] == list(SPEC.prompts or ())
     assert accounted(traces) == (len(pairs), job.report.dropped)
     for pair in pairs:
-        assert pair.critique.findings
+        assert pair.findings
         assert pair.instruction.text
         assert decode(client.image(pair.chosen)).size == (64, 64)
         assert pair.chosen != pair.rejected
@@ -88,7 +88,8 @@ def test_a_job_becomes_a_lora_that_is_compared_with_its_base(
 
     async def compared() -> Evaluation:
         async with AsyncRetouche(system.url) as asynchronous:
-            found = await evaluate(asynchronous, run.id, held_out_prompts()[20:24], truth=score)
+            prompts = held_out_prompts()[20:24]
+            found = await evaluate(asynchronous, run.id, prompts, truth=score, style=job.id)
             await write_report(asynchronous, found, tmp_path / "report.html")
             await asynchronous.keep_evaluation(found)
             assert await asynchronous.evaluations(run.id) == [found]
@@ -97,6 +98,8 @@ def test_a_job_becomes_a_lora_that_is_compared_with_its_base(
     found = asyncio.run(compared())
     assert set(found.judgements) == {"clip_contrastive", "clip_preference", TRUTH}
     assert all(comparison.base != comparison.tuned for comparison in found.comparisons)
+    assert found.style is not None
+    assert min(found.style.base, found.style.tuned) > 0
     assert held_out_prompts()[20] in (tmp_path / "report.html").read_text()
 
 

@@ -160,8 +160,11 @@ async def _item(
             _take(curation, trace, shard.images[offset])
         else:
             await _generate(curation, trace, models)
-        await _criticise(curation, trace, models)
-        await _instruct(curation, trace, models)
+        if (style := curation.spec.style) is not None:
+            trace.instructions = [EditInstruction(action="restyle", target="the image", text=style)]
+        else:
+            await _criticise(curation, trace, models)
+            await _instruct(curation, trace, models)
         await _edit_all(curation, trace, models)
         await _score(curation, trace)
     except Dropped as dropped:

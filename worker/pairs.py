@@ -1,6 +1,7 @@
 """The preference pairs of one image, from its scored edits."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from retouche.contract.jobs import CurationSpec, EditTrace, ImageTrace, ModelIdentities, PreferencePair
 from retouche.contract.payload import ModelIdentity
@@ -21,6 +22,8 @@ def pairs_of(
     """
     edits = [edit for edit in trace.edits if edit.outcome == "pair"]
     judgements = [judge(trace.scores, edit.scores, margins, spec.agreement) for edit in edits]
+    if spec.style is not None:  # what is wanted is the style, whatever the reward models make of it
+        judgements = [replace(judgement, verdict="edit") for judgement in judgements]
     kept = outcomes(judgements, spec.relabel, spec.pairs_per_image)
     pairs = []
     for edit, judgement, outcome in zip(edits, judgements, kept, strict=True):
@@ -35,8 +38,8 @@ def _pair(
     trace: ImageTrace, edit: EditTrace, chosen_is_edit: bool, models: ModelIdentities
 ) -> PreferencePair:
     better, worse = (edit, trace) if chosen_is_edit else (trace, edit)
-    if trace.critique is None or better.image is None or worse.image is None:
-        raise ValueError(f"an edit without its images or critique cannot become a pair: {edit}")
+    if better.image is None or worse.image is None:
+        raise ValueError(f"an edit without its images cannot become a pair: {edit}")
     return PreferencePair(
         id=pair_id(trace.prompt, better.image, worse.image, edit.instruction.text),
         prompt=trace.prompt,

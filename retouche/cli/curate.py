@@ -40,6 +40,9 @@ def curate(
     reward: Annotated[list[str] | None, typer.Option(help="NAME or NAME=MARGIN; repeat for more.")] = None,
     agreement: Annotated[str, typer.Option(help="all, majority or mean")] = "all",
     relabel: bool = True,
+    style: Annotated[
+        str | None, typer.Option(help="One instruction for every image; its edits are the chosen ones.")
+    ] = None,
     seed: int = 0,
     wait: Annotated[bool, typer.Option(help="Follow the job until it has ended.")] = True,
     as_json: Json = False,
@@ -53,6 +56,7 @@ def curate(
         "rewards": [_rule(text) for text in reward or []],
         "agreement": agreement,
         "relabel": relabel,
+        "style": style,
         "seed": seed,
     }
     with gateway() as client:

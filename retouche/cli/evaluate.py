@@ -3,7 +3,7 @@
 import asyncio
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
@@ -26,13 +26,24 @@ def command(
     truth: Annotated[
         str | None, typer.Option(help="MODULE:FUNCTION of (image bytes, prompt): how right an image is.")
     ] = None,
+    style: Annotated[
+        str | None, typer.Option(help="A job of one style: how near do the images come to its chosen ones?")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="An HTML file to write.", callback=in_a_folder)] = None,
     as_json: Json = False,
 ) -> None:
     """Compare the images of a run's LoRA with those of its base, prompt by prompt and seed by seed."""
     with errors():
         found = asyncio.run(
-            _evaluate(run, read_prompts(prompts), images_per_prompt, seed, named_truth(truth), report)
+            _evaluate(
+                run,
+                report,
+                prompts=read_prompts(prompts),
+                images_per_prompt=images_per_prompt,
+                seed=seed,
+                truth=named_truth(truth),
+                style=style,
+            )
         )
     if as_json:
         print_json(found)
@@ -42,21 +53,16 @@ def command(
             console.print(f"Look at {report}", highlight=False)
 
 
-async def _evaluate(
-    run: str, prompts: list[str], images_per_prompt: int, seed: int, truth: Truth | None, report: Path | None
-) -> Evaluation:
+async def _evaluate(run: str, report: Path | None, **how: Any) -> Evaluation:
     settings = Settings()
     async with AsyncRetouche(settings.url, api_key=settings.api_key) as client:
         with Progress(console=console) as progress:
-            bar = progress.add_task("images", total=len(prompts) * images_per_prompt)
+            bar = progress.add_task("images", total=None)
             found = await evaluate(
                 client,
                 run,
-                prompts,
-                images_per_prompt=images_per_prompt,
-                seed=seed,
-                truth=truth,
-                told=lambda done, _: progress.update(bar, completed=done),
+                told=lambda done, total: progress.update(bar, completed=done, total=total),
+                **how,
             )
         await client.keep_evaluation(found)
         if report is not None:
@@ -101,5 +107,11 @@ def _show(found: Evaluation) -> None:
             f"{wins.value:.3f} [{wins.low:.3f}, {wins.high:.3f}]",
         )
     console.print(table)
+    if (style := found.style) is not None:
+        console.print(
+            f"distance to the {style.style_images} chosen images of {style.job} ({style.reward}): "
+            f"base {style.base:.4f}, tuned {style.tuned:.4f}",
+            highlight=False,
+        )
     if found.hacked:
         console.print(f"[yellow]{', '.join(found.hacked)} rose while the truth did not: reward hacking")

@@ -15,6 +15,8 @@ from retouche.contract.stages import (
     STAGES,
     CritiqueRequest,
     CritiqueResponse,
+    DistanceRequest,
+    DistanceResponse,
     EditRequest,
     EditResponse,
     GenerateRequest,
@@ -108,6 +110,9 @@ class StageClient:
 
     async def reward(self, request: RewardRequest) -> Answer[RewardResponse]:
         return await self._post("reward", "/v1/reward", request, RewardResponse)
+
+    async def distance(self, request: DistanceRequest) -> Answer[DistanceResponse]:
+        return await self._post("reward", "/v1/distance", request, DistanceResponse)
 
     async def readiness(self, stage: str) -> Readiness:
         """What the service of `stage` has loaded; Unavailable while it is loading."""

@@ -29,6 +29,8 @@ from retouche.contract.services import ServiceStatus
 from retouche.contract.stages import (
     CritiqueRequest,
     CritiqueResponse,
+    DistanceRequest,
+    DistanceResponse,
     EditRequest,
     EditResponse,
     GenerateRequest,
@@ -203,6 +205,9 @@ class Retouche:
 
     def reward(self, request: RewardRequest) -> RewardResponse:
         return self._wait(self._client.stages.reward(request)).response
+
+    def distance(self, request: DistanceRequest) -> DistanceResponse:
+        return self._wait(self._client.stages.distance(request)).response
 
     def _wait(self, call: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(call, self._loop)

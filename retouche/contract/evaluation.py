@@ -1,6 +1,8 @@
 """A tuned model against its base: what both drew, what every scorer says of it."""
 
+from retouche.contract.jobs import JobId
 from retouche.contract.payload import Frozen, ImageRef, RunId
+from retouche.contract.stages import RewardName
 
 TRUTH = "truth"  # the name of the truth's scores among those of the reward models
 
@@ -36,6 +38,17 @@ class Judgement(Frozen):
     win_rate: Interval
 
 
+class StyleAlignment(Frozen):
+    """How far base and tuned images are from a style job's chosen ones: Fréchet distances in the image space
+    of a CLIP reward model, less is nearer (Style Alignment, arXiv 2406.06382)."""
+
+    job: JobId
+    reward: RewardName
+    style_images: int
+    base: float
+    tuned: float
+
+
 class Evaluation(Frozen):
     """A tuned model against its base."""
 
@@ -45,6 +58,7 @@ class Evaluation(Frozen):
     seed: int
     judgements: dict[str, Judgement]
     comparisons: list[Comparison]
+    style: StyleAlignment | None = None
 
     @property
     def hacked(self) -> list[str]:

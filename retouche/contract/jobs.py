@@ -21,10 +21,12 @@ from retouche.contract.stages import (
     Adapter,
     Critique,
     EditInstruction,
+    Finding,
     GuidanceScale,
     InferenceSteps,
     RewardName,
     Seed,
+    ShortText,
     Side,
 )
 
@@ -126,6 +128,11 @@ class CurationSpec(Frozen):
     relabel: bool = Field(
         default=True, description="an edit that made it worse becomes a pair with the original chosen"
     )
+    style: ShortText | None = Field(
+        default=None,
+        description="one editing instruction for every image, in place of critique and instructions; its "
+        "edits are the chosen ones whatever the reward models say (Style Alignment, arXiv 2406.06382)",
+    )
     seed: Seed = 0
     generation: GenerationParameters = GenerationParameters()
     editing: EditingParameters = EditingParameters()
@@ -222,11 +229,11 @@ class PromptSetInfo(Payload):
 
 
 class ModelIdentities(Frozen):
-    """Which models made a pair."""
+    """Which models made a pair. A job's `style` takes the place of critique and instruction."""
 
     generation: ModelIdentity | None = Field(description="null: the job started from an existing image")
-    critique: ModelIdentity
-    instruction: ModelIdentity
+    critique: ModelIdentity | None = None
+    instruction: ModelIdentity | None = None
     editing: ModelIdentity
     rewards: dict[RewardName, ModelIdentity]
 
@@ -239,7 +246,7 @@ class PreferencePair(Payload):
     chosen: ImageRef
     rejected: ImageRef
     chosen_is_edit: bool
-    critique: Critique
+    critique: Critique | None = Field(description="none: the job gave every image one style")
     instruction: EditInstruction
     chosen_scores: dict[RewardName, float]
     rejected_scores: dict[RewardName, float]
@@ -253,6 +260,11 @@ class PreferencePair(Payload):
         default=None,
         description="the decision that counts; where `reviewed` asks for it, a flip is carried out already",
     )
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the critique found; nothing where there was none."""
+        return self.critique.findings if self.critique else ()
 
 
 class PairPage(Payload):

@@ -15,6 +15,7 @@ from retouche.contract.payload import (
     RunId,
 )
 
+MOST_COMPARED = 20_000  # images of a set
 MOST_SCORED = 65  # images in a request: one and all the edits that a job may ask of it
 STAGES = ("generation", "critique", "instruction", "editing", "reward")
 
@@ -138,3 +139,22 @@ class RewardResponse(Payload):
 
     scores: list[dict[RewardName, Score]]
     models: dict[RewardName, ModelIdentity]
+
+
+class DistanceRequest(Payload):
+    """Two sets of images, to be compared as distributions in the image space of a CLIP reward model."""
+
+    images: Annotated[list[ImageInput], Field(min_length=2, max_length=MOST_COMPARED)]
+    reference: Annotated[list[ImageInput], Field(min_length=2, max_length=MOST_COMPARED)]
+    reward: RewardName | None = Field(
+        default=None, description="none: the first by name that has an image space"
+    )
+
+
+class DistanceResponse(Payload):
+    """The Fréchet distance (arXiv 1706.08500): 0 for equal distributions. It falls with the sets' size, so
+    compare only distances between sets of the same sizes."""
+
+    distance: float
+    reward: RewardName
+    model: ModelIdentity

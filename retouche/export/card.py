@@ -21,6 +21,13 @@ class RewardSums:
     agrees: int = 0
 
 
+_INSTEAD = {  # of a model, where a job did without
+    "generation": "none: existing images",
+    "critique": "none: one style for all",
+    "instruction": "none: one style for all",
+}
+
+
 @dataclass
 class Statistics:
     """Counts over pairs, gathered as they pass by."""
@@ -36,7 +43,7 @@ class Statistics:
     def add(self, split: str, pair: PreferencePair) -> None:
         self.splits[split] += 1
         self.chosen_is_edit += pair.chosen_is_edit
-        self.aspects.update(finding.aspect for finding in pair.critique.findings)
+        self.aspects.update(finding.aspect for finding in pair.findings)
         self.actions[pair.instruction.action] += 1
         for name, chosen in pair.chosen_scores.items():
             sums, rejected = self.rewards.setdefault(name, RewardSums()), pair.rejected_scores[name]
@@ -45,7 +52,7 @@ class Statistics:
             sums.rejected += rejected
             sums.agrees += chosen > rejected
         for stage in ("generation", "critique", "instruction", "editing"):
-            model = getattr(pair.models, stage) or "none: existing images"
+            model = getattr(pair.models, stage) or _INSTEAD[stage]
             self.models.setdefault(stage, set()).add(str(model))
         for name, model in pair.models.rewards.items():
             self.models.setdefault(f"reward {name}", set()).add(str(model))

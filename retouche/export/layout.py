@@ -94,15 +94,12 @@ def _origin(pair: PreferencePair, chosen_is_first: bool) -> dict[str, Any]:
     return {
         "pair_id": pair.id,
         "chosen_is_edit": pair.chosen_is_edit,
-        "critique_description": pair.critique.description,
-        "findings": [finding.model_dump() for finding in pair.critique.findings],
+        "critique_description": pair.critique.description if pair.critique else None,
+        "findings": [finding.model_dump() for finding in pair.findings],
         "instruction": pair.instruction.model_dump(),
         "scores": [{"reward": name, "image_0": zero[name], "image_1": one[name]} for name in sorted(zero)],
         "origin": pair.origin,
-        "generation_model": pair.models.generation and pair.models.generation.model_dump(),
-        "critique_model": pair.models.critique.model_dump(),
-        "instruction_model": pair.models.instruction.model_dump(),
-        "editing_model": pair.models.editing.model_dump(),
+        **{f"{stage}_model": model for stage, model in pair.models.model_dump(exclude={"rewards"}).items()},
         "reward_models": [
             {"reward": name, **model.model_dump()} for name, model in sorted(pair.models.rewards.items())
         ],

@@ -1,4 +1,4 @@
-"""POST /v1/reward."""
+"""POST /v1/reward, and the models behind it."""
 
 import asyncio
 
@@ -6,10 +6,13 @@ from fastapi import APIRouter, FastAPI, Request, Response
 
 from retouche.contract.services import Readiness
 from retouche.contract.stages import RewardRequest, RewardResponse
-from retouche.errors import FieldProblem, InvalidPayload
 from retouche.profile import load_profile
 from retouche.store import open_store
-from services.reward import model
+from services.full_batches import in_full_batches
+from services.reward import distance, model
+from services.reward.clip import CosineReward
+from services.reward.distance import ImageSpace
+from services.reward.known import among
 from services.reward.reward_model import Judged
 from services.reward.settings import Settings
 from serving.app import Loaded, create_service, require_ready, while_connected
@@ -18,6 +21,7 @@ from serving.images import load_image, referenced
 from serving.memo import answered
 
 router = APIRouter(tags=["reward"])
+router.include_router(distance.router)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -31,13 +35,18 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     app.state.store = await open_store(settings.store)
     app.state.batchers = {
         name: MicroBatcher(
-            loaded,
+            in_full_batches(loaded, rewards[name].max_batch),
             key=_any_prompt,
             max_batch=rewards[name].max_batch,
             max_waiting=64 * settings.max_waiting,
             metrics=app.state.metrics,
         )
         for name, loaded in models.items()
+    }
+    app.state.spaces = {
+        name: ImageSpace(loaded.features, rewards[name].max_batch)
+        for name, loaded in models.items()
+        if isinstance(loaded, CosineReward)
     }
     for batcher in app.state.batchers.values():
         await batcher.start()
@@ -59,7 +68,7 @@ def _any_prompt(_: Judged) -> None:
 async def reward(payload: RewardRequest, request: Request, response: Response) -> RewardResponse:
     """Scores of images under a prompt; all of the service's reward models where none is named."""
     readiness, state = require_ready(request), request.app.state
-    names = _known(payload.rewards or sorted(state.batchers), state.batchers)
+    names = among(payload.rewards or sorted(state.batchers), state.batchers, "rewards")
     images = list(await asyncio.gather(*(referenced(state.store, image) for image in payload.images)))
     complete = payload.model_copy(update={"images": images, "rewards": names})
     models = {name: readiness.models[name] for name in names}
@@ -74,13 +83,3 @@ async def reward(payload: RewardRequest, request: Request, response: Response) -
     return await while_connected(
         request, answered(request, response, "reward", models, complete, make, RewardResponse)
     )
-
-
-def _known(names: list[str], batchers: dict[str, object]) -> list[str]:
-    unknown = [name for name in names if name not in batchers]
-    if unknown:
-        problem = (
-            f"{unknown[0]!r} is not a reward model of this service; it has {', '.join(sorted(batchers))}"
-        )
-        raise InvalidPayload(f"rewards: {problem}", fields=[FieldProblem(field="rewards", problem=problem)])
-    return sorted(set(names))

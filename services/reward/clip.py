@@ -17,7 +17,7 @@ from retouche.contract.stages import Score
 from retouche.profile import RewardChoice, located
 from services.checkpoint import require_all, require_file, unreadable
 from services.diffusion import device
-from services.reward.reward_model import Judged, RewardModel, scores
+from services.reward.reward_model import Judged, scores
 
 Pixels = Callable[[list[Image.Image]], torch.Tensor]  # RGB images to (B, C, H, W) as the model reads them
 
@@ -99,24 +99,36 @@ def load_processor(choice: RewardChoice) -> Pixels:
     return lambda images: processor(images, return_tensors="pt").pixel_values
 
 
-def cosine_reward(
-    prompts: Prompts, pixels: Pixels, published: Callable[[torch.Tensor], torch.Tensor]
-) -> RewardModel:
+@dataclass(frozen=True)
+class CosineReward:
     """Raw: the cosine of picture and prompt. `published` takes raw scores, (B), to the scale in print."""
 
-    @torch.inference_mode()
-    def score(batch: Sequence[Judged]) -> list[Score]:
-        pixels_BCHW = pixels([judged.image for judged in batch])
-        raw_B = (prompts(batch) * embedded(prompts.model, pixels_BCHW)).sum(-1)
-        return scores(raw_B, published(raw_B))
+    prompts: Prompts
+    pixels: Pixels
+    published: Callable[[torch.Tensor], torch.Tensor]
 
-    return score
+    @torch.inference_mode()
+    def __call__(self, batch: Sequence[Judged]) -> list[Score]:
+        pixels_BCHW = self.pixels([judged.image for judged in batch])
+        raw_B = (self.prompts(batch) * embedded(self.prompts.model, pixels_BCHW)).sum(-1)
+        return scores(raw_B, self.published(raw_B))
+
+    @torch.inference_mode()
+    def features(self, images: Sequence[Image.Image]) -> list[list[float]]:
+        """Each picture's embedding, (D), of its own length."""
+        found: list[list[float]] = seen(self.prompts.model, self.pixels(list(images))).tolist()
+        return found
+
+
+def seen(model: CLIPModel, pixels_BCHW: torch.Tensor) -> torch.Tensor:
+    """The pictures' embeddings, (B, D)."""
+    embeddings: torch.Tensor = model.get_image_features(pixels_BCHW.to(device(), model.dtype)).pooler_output
+    return embeddings.float()
 
 
 def embedded(model: CLIPModel, pixels_BCHW: torch.Tensor) -> torch.Tensor:
     """The pictures' embeddings, (B, D), of unit length."""
-    seen = model.get_image_features(pixels_BCHW.to(device(), model.dtype)).pooler_output
-    return torch.nn.functional.normalize(seen.float(), dim=-1)
+    return torch.nn.functional.normalize(seen(model, pixels_BCHW), dim=-1)
 
 
 def side(model: CLIPModel) -> int:

@@ -52,7 +52,7 @@ def load(choice: RewardChoice) -> RewardModel:
     config = CLIPConfig.from_pretrained(base, revision=base_revision)
     weights = renamed(read(choice.model, choice.revision), config, choice.model)
     model = clip.load_model(choice.model, None, choice.dtype, config=config, state_dict=weights)
-    return clip.cosine_reward(
+    return clip.CosineReward(
         clip.load_prompts(choice, model),
         partial(letterboxed, side=clip.side(model)),
         published=lambda raw_B: 100 * raw_B,

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from retouche.contract.payload import ModelIdentity
 from retouche.identity import identify, together
 from retouche.profile import RewardChoice, located
-from services.full_batches import in_full_batches
 from services.reward import aesthetic, clipscore, hpsv2, imagereward, pickscore
 from services.reward.reward_model import RewardModel
 
@@ -20,15 +19,12 @@ _KINDS: Mapping[str, Callable[[RewardChoice], RewardModel]] = {
 
 
 def load(rewards: dict[str, RewardChoice]) -> dict[str, RewardModel]:
-    """Every reward model that the profile names, each always called with as many images as it takes at most.
+    """Every reward model that the profile names.
 
     Raises:
         ModelFailure: the weights of one are not those of its kind; says which and why.
     """
-    return {
-        name: in_full_batches(_KINDS[choice.kind](choice), choice.max_batch)
-        for name, choice in rewards.items()
-    }
+    return {name: _KINDS[choice.kind](choice) for name, choice in rewards.items()}
 
 
 def identity(choice: RewardChoice) -> ModelIdentity:

@@ -9,7 +9,7 @@ import torch
 import yaml
 from PIL import Image
 
-from retouche.contract.stages import RewardResponse
+from retouche.contract.stages import DistanceResponse, RewardResponse
 from services.reward.app import create_app
 from services.reward.settings import Settings
 from shapes.train.rewards import CONTRASTIVE, PREFERENCE, build, save
@@ -83,3 +83,27 @@ def test_a_model_that_is_not_there_is_refused_by_its_field(service: httpx2.Clien
     assert answer.status_code == 422
     assert answer.json()["fields"][0]["field"] == "rewards"
     assert "first, second" in answer.json()["detail"]
+
+
+def apart(service: httpx2.Client, images: list[str], reference: list[str], **request: object) -> float:
+    payload = {"images": images, "reference": reference, **request}
+    answer = service.post("/v1/distance", json=payload)
+    assert answer.is_success, answer.text
+    return DistanceResponse.model_validate_json(answer.content).distance
+
+
+def test_sets_of_images_are_the_farther_apart_the_more_they_differ(service: httpx2.Client) -> None:
+    reds, darker, blues = (
+        [data_uri(Image.new("RGB", (64, 64), (red + 5 * shade, 30, blue))) for shade in range(8)]
+        for red, blue in ((180, 20), (160, 30), (20, 200))
+    )
+    assert apart(service, reds, reds[::-1]) == pytest.approx(0, abs=1e-4)
+    assert 0 < apart(service, reds, darker) < apart(service, reds, blues)
+    assert apart(service, reds, blues, reward="second") != apart(service, reds, blues, reward="first")
+
+
+def test_a_distance_needs_two_images_and_a_model_with_an_image_space(service: httpx2.Client) -> None:
+    one = service.post("/v1/distance", json={"images": [RED], "reference": [RED, GRAY]})
+    assert (one.status_code, one.json()["fields"][0]["field"]) == (422, "images")
+    third = service.post("/v1/distance", json={"images": [RED, GRAY], "reference": [RED] * 2, "reward": "x"})
+    assert (third.status_code, third.json()["fields"][0]["field"]) == (422, "reward")

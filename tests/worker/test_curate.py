@@ -22,6 +22,7 @@ from retouche.contract.jobs import (
 from retouche.contract.stages import STAGES
 from retouche.errors import BadRequest
 from retouche.images import encode
+from retouche.pairs import read_pairs, write_pairs
 from retouche.store import ObjectStore
 from tests.live import live
 from worker.curate import ShardPrompts, curate, prepare
@@ -57,7 +58,7 @@ def test_a_pair_carries_everything_that_led_to_it(services: str, store: ObjectSt
     assert (pair.rejected, pair.prompt, pair.generation_seed) == (trace.image, "a square", trace.seed)
     assert pair.instruction.text == "make it redder by 2", "the clearer of the two edits"
     assert pair.chosen_scores["redness"] > pair.rejected_scores["redness"]
-    assert pair.critique.findings[0].problem == "is not red enough"
+    assert pair.findings[0].problem == "is not red enough"
     assert pair.models.editing == MODELS["editing"]
     assert set(pair.models.rewards) == {"redness", "contrary"}
     assert asyncio.run(store.get_image(pair.chosen)) != asyncio.run(store.get_image(pair.rejected))
@@ -117,6 +118,17 @@ def test_pairs_and_traces_come_in_the_order_of_prompts_and_images(services: str)
     assert [(pair.prompt_index, pair.image_index) for pair in pairs] == places
     assert [(trace.prompt_index, trace.image_index) for trace in traces] == places
     assert len({trace.seed for trace in traces}) == report.images == 6
+
+
+def test_a_style_is_asked_of_every_image_and_its_edits_are_the_chosen_ones(services: str) -> None:
+    pairs, traces, report = curated(services, ["a square", "edit_worse"], style="make it redder by 3")
+    assert [pair.chosen_is_edit for pair in pairs] == [True, True], "whatever the reward models say"
+    assert [pair.instruction.text for pair in pairs] == ["make it redder by 3"] * 2
+    assert pairs[1].chosen_scores["redness"] < pairs[1].rejected_scores["redness"]
+    assert {(pair.critique, pair.models.critique, pair.models.instruction) for pair in pairs} == {(None,) * 3}
+    assert report.stages.keys() == {"generation", "editing", "reward"}
+    assert all(trace.critique is None for trace in traces)
+    assert read_pairs(write_pairs(pairs, report)) == pairs
 
 
 def test_edits_of_one_instruction_differ_by_their_seed(services: str) -> None:
