@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := retouche serving services gateway worker trainer shapes bench tests
 
-.PHONY: install vllm demo test check format lint types contracts lock openapi models secrets images push compose-test manifests
+.PHONY: install vllm demo test check format lint types contracts lock openapi models secrets images push compose-test manifests chaos
 
 install: .venv/installed
 
@@ -23,7 +23,11 @@ demo: install  ## curate preference pairs on this machine and show what came out
 test: install  ## the tests, with real servers
 	$(BIN)/python -m pytest
 
-check: install lint types contracts test
+check: install lint types contracts test chaos
+
+FAULTS ?= 20
+chaos: install  ## kill, hold up, fill and empty a system at work: nothing is lost
+	$(BIN)/python -m bench.chaos --faults $(FAULTS)
 
 lint: install
 	$(BIN)/ruff format --check $(CODE)

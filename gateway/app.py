@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+import time
+from contextlib import suppress
 from functools import partial
 
 import redis as blocking
 from fastapi import APIRouter, Depends, FastAPI
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from gateway import evaluations, forward, images, jobs, keys, overview, pairs, prompts, reviews, runs
 from gateway.callers import admit
@@ -18,9 +21,10 @@ from gateway.run_state import RunReader
 from gateway.settings import Settings
 from retouche.client.stages import StageClient
 from retouche.contract.services import Readiness
+from retouche.coordination import RECOVERED_KEY
 from retouche.errors import RetoucheError
 from retouche.profile import load_profile
-from retouche.queue import curate_queue, train_queue
+from retouche.queue import curate_queue, look_after, train_queue
 from retouche.store import open_store
 from serving.app import Loaded, require_ready
 from serving.app import create_app as create
@@ -57,7 +61,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     state.decisions, state.indexes = DecisionReader(state.store), PairIndexes(state.store)
     state.upstreams = forward.connect(settings)
     state.stages = StageClient(settings.service_urls, timeout_seconds=5, connect_timeout_seconds=2)
-    recovering = asyncio.create_task(_recover(app, settings.recover_seconds), name="recover")
+    recovering = asyncio.create_task(_recover(app, settings), name="recover")
 
     async def stop() -> None:
         recovering.cancel()
@@ -70,12 +74,28 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     return Readiness(), stop
 
 
-async def _recover(app: FastAPI, every_seconds: float) -> None:
-    """At the start, and again and again: whatever Redis lost or never got is enqueued."""
+async def _recover(app: FastAPI, settings: Settings) -> None:
+    """At the start, again and again, and at once when Redis comes up empty: what it has not is enqueued."""
     while True:
         try:
             await jobs.recover_all(app)
             await runs.recover_all(app)
-        except RetoucheError as error:
-            _log.warning("jobs and runs could not be recovered: %s", error.detail)
-        await asyncio.sleep(every_seconds)
+            await app.state.redis.set(RECOVERED_KEY, 1)
+        except (RetoucheError, RedisError) as error:
+            _log.warning("jobs and runs could not be recovered: %s", error)
+            await asyncio.sleep(settings.upkeep_seconds)
+        else:
+            await _look_after_queues(app, settings)
+
+
+async def _look_after_queues(app: FastAPI, settings: Settings) -> None:
+    """Until it is time to recover, but no longer than Redis keeps what it has."""
+    end = time.monotonic() + settings.recover_seconds
+    while (left := end - time.monotonic()) > 0:
+        await asyncio.sleep(min(left, settings.upkeep_seconds))
+        with suppress(RedisError):
+            for queue in (app.state.queue, app.state.train_queue):
+                await asyncio.to_thread(look_after, queue)
+            if not await app.state.redis.exists(RECOVERED_KEY):
+                _log.warning("Redis has been emptied: what was in it is enqueued again")
+                return

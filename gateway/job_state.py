@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -22,14 +23,28 @@ from retouche.tenancy import owned
 _READS_AT_ONCE = 32
 
 
+@dataclass
+class Finished:
+    """The finished shards that have been read, and the sum of their reports: a job may have very many."""
+
+    shards: set[int] = field(default_factory=set)
+    report: JobReport = field(default_factory=JobReport)
+
+    def add(self, shard: int, report: JobReport) -> None:
+        """Nothing if somebody else, who read it at the same time, has added it."""
+        if shard not in self.shards:
+            self.shards.add(shard)
+            self.report = combined(self.report, report)
+
+
 class JobReader:
-    """Reads jobs; the reports of finished shards, which never change, are kept in memory."""
+    """Reads jobs; what finished shards report, which never changes, is kept in memory as a sum."""
 
     def __init__(self, store: ObjectStore, redis: Redis) -> None:
         self._store = store
         self._redis = redis
         self._records: dict[str, JobRecord] = {}
-        self._reports: dict[str, dict[int, JobReport]] = {}
+        self._finished: dict[str, Finished] = {}
 
     async def record(self, job_id: str) -> JobRecord:
         """The specification as accepted, its prompts as a prompt set; JobNotFound if there is none."""
@@ -79,7 +94,7 @@ class JobReader:
     async def pending(self, job_id: str) -> list[int]:
         """The indices of the shards that should be queued or at work, in order; none of a cancelled job."""
         record = await self.record(job_id)
-        if len(self._reports.get(job_id, {})) == record.shards:
+        if job_id in self._finished and len(self._finished[job_id].shards) == record.shards:
             return []  # finished, for ever
         if await self._store.exists(job_path(job_id, "cancelled")):
             return []
@@ -94,10 +109,11 @@ class JobReader:
             self._indices(job_id, "failed"),
             self._store.exists(job_path(job_id, "cancelled")),
         )
-        given_up = [index for index in failed if index not in done]
-        live = await self._live(job_id, set(done))
+        seen = set(done)
+        given_up = [index for index in failed if index not in seen]
+        live = await self._live(job_id, seen)
         state = _state(record, len(done), len(given_up), cancelled, bool(live))
-        finished = await self._finished_reports(job_id, done)
+        finished = await self._reported(job_id, done)
         return Job(
             id=job_id,
             state=state,
@@ -106,7 +122,7 @@ class JobReader:
             shards=record.shards,
             shards_finished=len(done),
             shards_failed=len(given_up),
-            report=combined([*finished, *live]),
+            report=combined(finished, *live),
             error=await self._error(job_id, given_up[0]) if given_up else None,
         )
 
@@ -115,16 +131,18 @@ class JobReader:
         names = [path.rsplit("/", 1)[-1] async for path in self._store.paths(prefix)]
         return sorted(int(name.split(".")[0]) for name in names)
 
-    async def _finished_reports(self, job_id: str, done: list[int]) -> list[JobReport]:
-        known = self._reports.setdefault(job_id, {})
-        unknown = [index for index in done if index not in known]
+    async def _reported(self, job_id: str, done: list[int]) -> JobReport:
+        """The sum of what the finished shards reported; each is read once."""
+        known = self._finished.setdefault(job_id, Finished())
+        unknown = [index for index in done if index not in known.shards]
         for begin in range(0, len(unknown), _READS_AT_ONCE):
             batch = unknown[begin : begin + _READS_AT_ONCE]
             shards = await asyncio.gather(
                 *(self._store.get(shard_path(job_id, "shards", index)) for index in batch)
             )
-            known.update(zip(batch, map(read_report, shards), strict=True))
-        return [known[index] for index in done]
+            for index, shard in zip(batch, shards, strict=True):
+                known.add(index, read_report(shard))
+        return known.report
 
     async def _live(self, job_id: str, done: set[int]) -> list[JobReport]:
         try:
@@ -143,7 +161,7 @@ class JobReader:
         return f"shard {shard}: {failure['error']}"
 
 
-def combined(reports: list[JobReport]) -> JobReport:
+def combined(*reports: JobReport) -> JobReport:
     """The sum of shards' reports."""
     total = JobReport()
     for report in reports:

@@ -26,6 +26,9 @@ class Settings(BaseSettings):
     editing_url: str = "http://127.0.0.1:8704"
     reward_url: str = "http://127.0.0.1:8705"
     service_timeout_seconds: float = 300.0
+    upkeep_seconds: float = Field(
+        default=2.0, gt=0, description="how often dead workers and an emptied Redis are looked for"
+    )
     recover_seconds: float = Field(default=30.0, gt=0, description="how often lost shards are looked for")
     internal_token: SecretStr | None = Field(default=None, description="what the services want of callers")
     require_keys: bool = Field(

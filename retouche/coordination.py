@@ -6,6 +6,8 @@ retouche:progress:<job>           hash: shard index -> JobReport (JSON) of a sha
 retouche:next:<job>               counter: the next shard to enqueue; a finished shard enqueues one more
 retouche:rate:<tenant>            hash: the token bucket of the tenant's calls
 retouche:once:<tenant>:<key>      what was asked under an Idempotency-Key and what was answered; expires
+retouche:progressed:<rq job>      there once a try has got further than those before it: tries count anew
+retouche:recovered                there since the gateway has enqueued all there is: gone with what Redis lost
 retouche:events:<job or run>      pub/sub: a message whenever something of it changed
 retouche:shards                   stream: job and shard of every committed shard, at least once each: a shard
                                   can run twice, so consumers deduplicate by (job, shard)
@@ -16,7 +18,9 @@ CURATE_FUNCTION = "worker.jobs.curate_shard"
 TRAIN_QUEUE = "train"
 TRAIN_FUNCTION = "trainer.jobs.train"
 SHARDS_STREAM = "retouche:shards"
-SHARDS_STREAM_LENGTH = 100_000  # entries kept, approximately
+SHARDS_STREAM_LENGTH = 1_000  # entries kept, approximately; a consumer that missed some asks the store
+RECOVERED_KEY = "retouche:recovered"
+PROGRESSED_SECONDS = 24 * 3600
 ENQUEUE_WINDOW = 16  # shards of one job in the queue or at work at a time
 
 
@@ -27,6 +31,11 @@ def shard_task_id(job_id: str, shard: int) -> str:
 
 def progress_key(job_id: str) -> str:
     return f"retouche:progress:{job_id}"
+
+
+def progressed_key(task_id: str) -> str:
+    """Of a shard's or a run's RQ job."""
+    return f"retouche:progressed:{task_id}"
 
 
 def next_shard_key(job_id: str) -> str:

@@ -18,6 +18,7 @@ RetoucheError                  500 internal              bug; not retryable
 ├── ModelFailure               500 model-failure         the model raised, or answered out of its schema
 ├── Unavailable                503 unavailable           retryable: loading, draining or down
 │   ├── ServiceUnreachable     503 service-unreachable   retryable
+│   │   └── ConnectionBroken   503 connection-broken     retryable: it was at this request, then it was gone
 │   ├── QueueUnavailable       503 queue-unavailable     retryable: Redis is down
 │   └── StoreUnavailable       503 store-unavailable     retryable: the object store cannot be reached
 ├── StoreFull                  507 store-full            no space left in the object store
@@ -149,6 +150,10 @@ class Unavailable(RetoucheError):
 
 class ServiceUnreachable(Unavailable):
     code = "service-unreachable"
+
+
+class ConnectionBroken(ServiceUnreachable):
+    code = "connection-broken"
 
 
 class QueueUnavailable(Unavailable):

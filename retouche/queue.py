@@ -7,13 +7,19 @@ missing, so nothing here has to survive Redis: see `fill_window`.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
+from datetime import timedelta
 from typing import Literal
 
 from redis import Redis
 from rq import Queue, Retry
 from rq.exceptions import DuplicateJobError
+from rq.intermediate_queue import IntermediateQueue
+from rq.job import Job as RqJob
 from rq.job import JobStatus
+from rq.registry import clean_registries
 from rq.serializers import JSONSerializer
+from rq.utils import now
 
 from retouche.coordination import (
     CURATE_FUNCTION,
@@ -22,6 +28,7 @@ from retouche.coordination import (
     TRAIN_FUNCTION,
     TRAIN_QUEUE,
     next_shard_key,
+    progressed_key,
     shard_task_id,
 )
 from retouche.tasks import PlainJob
@@ -29,15 +36,36 @@ from retouche.turns import meta_of, take_turn
 
 SHARD_TIMEOUT_SECONDS = 6 * 3600
 RUN_TIMEOUT_SECONDS = 30 * 24 * 3600
-RETRIES = 5  # after a worker that died; what fails inside a shard is the worker's to retry
+RETRIES = 5  # without progress, after a worker that died; what fails inside a shard is the worker's to retry
+RESULT_TTL_SECONDS = 1  # with 0, RQ 2.12 fails what has succeeded if an earlier try of it lost its worker
+LOST_SECONDS = 8  # without a sign of life: the worker, or what it held, is lost
 FAILURE_TTL_SECONDS = 7 * 24 * 3600
 
 Enqueued = Literal["enqueued", "waiting", "given-up"]
 
 
+class TakenQueue(IntermediateQueue):
+    """What was taken from the queue by a worker that died before it said so; RQ lets it lie for a minute."""
+
+    def should_be_cleaned_up(self, job_id: str) -> bool:
+        seen = self.get_first_seen(job_id)
+        return seen is not None and now() - seen > timedelta(seconds=LOST_SECONDS)
+
+
+class NamedQueue(Queue):
+    """A queue whose upkeep a dead worker holds up for seconds, not RQ's 15 minutes."""
+
+    def acquire_maintenance_lock(self) -> bool:
+        return bool(self.connection.set(self.registry_cleaning_key, 1, nx=True, ex=LOST_SECONDS))
+
+    @property
+    def intermediate_queue(self) -> TakenQueue:
+        return TakenQueue(self.key, connection=self.connection)
+
+
 def curate_queue(connection: Redis) -> Queue:
     """The queue of shards. Raises nothing: the connection is made at first use."""
-    return Queue(CURATE_QUEUE, connection=connection, job_class=PlainJob, serializer=JSONSerializer)
+    return NamedQueue(CURATE_QUEUE, connection=connection, job_class=PlainJob, serializer=JSONSerializer)
 
 
 def enqueue_shard(queue: Queue, tenant: str, job_id: str, shard: int) -> Enqueued:
@@ -48,7 +76,7 @@ def enqueue_shard(queue: Queue, tenant: str, job_id: str, shard: int) -> Enqueue
 
 def train_queue(connection: Redis) -> Queue:
     """The queue of training runs."""
-    return Queue(TRAIN_QUEUE, connection=connection, job_class=PlainJob, serializer=JSONSerializer)
+    return NamedQueue(TRAIN_QUEUE, connection=connection, job_class=PlainJob, serializer=JSONSerializer)
 
 
 def enqueue_run(queue: Queue, tenant: str, run_id: str) -> Enqueued:
@@ -64,30 +92,64 @@ def forget_run(queue: Queue, run_id: str) -> None:
 def _enqueue(
     queue: Queue, tenant: str, function: str, args: tuple[str | int, ...], name: str, timeout: int
 ) -> Enqueued:
-    try:
+    def call() -> None:
         queue.enqueue_call(
             function,
             args=args,
             job_id=name,
             timeout=timeout,
-            result_ttl=0,
+            result_ttl=RESULT_TTL_SECONDS,
             failure_ttl=FAILURE_TTL_SECONDS,
-            retry=Retry(max=RETRIES),
+            retry=Retry(max=RETRIES, enqueue_at_front=True),
             meta=meta_of(tenant),
             unique=True,
         )
         take_turn(queue, name)
+
+    try:
+        call()
     except DuplicateJobError:
         task = queue.fetch_job(name)
-        failed = task is not None and task.get_status() == JobStatus.FAILED
-        return "given-up" if failed else "waiting"
+        if task is not None and task.get_status(refresh=False) == JobStatus.FAILED:
+            return "given-up"
+        if _is_somewhere(queue, name):
+            return "waiting"
+        queue.connection.delete(RqJob.key_for(name))
+        with suppress(DuplicateJobError):  # somebody else found it lost at the same time
+            call()
     return "enqueued"
+
+
+def _is_somewhere(queue: Queue, name: str) -> bool:
+    """Is the task queued, taken or at work? A worker that outlives an emptied Redis leaves only its name.
+
+    Asked in the order in which a task moves on, so that one on its way is not missed.
+    """
+    return (
+        queue.connection.lpos(queue.key, name) is not None
+        or name in queue.intermediate_queue.get_job_ids()
+        or name in queue.started_job_registry.get_job_ids(cleanup=False)
+    )
 
 
 def _forget_failed(queue: Queue, name: str) -> None:
     task = queue.fetch_job(name)
-    if task is not None and task.get_status() == JobStatus.FAILED:
-        task.delete()
+    if task is not None and task.get_status(refresh=False) == JobStatus.FAILED:
+        queue.connection.zrem(queue.failed_job_registry.key, name)
+        queue.connection.delete(task.key)  # RQ's own way trips over tries that lost their worker
+
+
+def look_after(queue: Queue) -> None:
+    """Take from workers that gave no sign of life what they were at; for when every worker is busy."""
+    if queue.acquire_maintenance_lock():
+        clean_registries(queue, [count_anew_after_progress])
+        queue.release_maintenance_lock()
+
+
+def count_anew_after_progress(job: RqJob, *_: object) -> None:
+    """RQ's handler of a try that failed: one that got further than those before is not held against it."""
+    if job.connection.getdel(progressed_key(job.id)) is not None:
+        job.retries_left = RETRIES
 
 
 def enqueue_next(queue: Queue, tenant: str, job_id: str, shards: int) -> int | None:

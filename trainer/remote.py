@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from retouche.contract.runs import RunRecord, RunResult, TrainingMetrics
-from retouche.coordination import SHARDS_STREAM, events_channel
+from retouche.coordination import PROGRESSED_SECONDS, SHARDS_STREAM, events_channel, progressed_key
 from retouche.errors import NotFound
 from retouche.store import ObjectStore, run, run_path
 from trainer import checkpoints
@@ -61,6 +61,8 @@ class Remote:
         ]
         for step in older[: -checkpoints.KEPT + 1 or None]:
             run(self._drop(f"checkpoints/{step}"))
+        with suppress(RedisError):
+            self.redis.set(progressed_key(self.run_id), checkpoint.name, ex=PROGRESSED_SECONDS)
 
     def resume_log(self, step: int) -> None:
         """Go on with the log after `step`; what was logged beyond is logged again."""

@@ -19,7 +19,7 @@ from redis import Redis
 from torch.utils.tensorboard import SummaryWriter
 
 from retouche.contract.runs import DiffusionRpo, RunResult, RunSpec, TrainingMetrics
-from retouche.errors import BadRequest, RetoucheError
+from retouche.errors import BadRequest, RetoucheError, StoreFull
 from retouche.identity import identify
 from retouche.store import ObjectStore, run
 from trainer import artifacts, checkpoints
@@ -65,7 +65,7 @@ def _lead(remote: Remote, folder: Path, cancelled: Cancelled, processes: int) ->
         _agreed(True)
         _train(remote, folder, pairs, cancelled, began)
     except RetoucheError as error:
-        if error.retryable:
+        if error.retryable or isinstance(error, StoreFull):  # it may pass: the run is tried again
             raise
         _log.error("%s failed: %s", remote.run_id, error.detail)
         remote.failed(error.detail)

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
@@ -19,10 +20,18 @@ from redis.exceptions import RedisError
 from redis.typing import EncodableT, FieldT
 
 from retouche.client.stages import StageClient, bearing
-from retouche.contract.jobs import SHARD_PROMPTS, ImageTrace, JobRecord, StartingImage
+from retouche.contract.jobs import SHARD_PROMPTS, ImageTrace, JobRecord, JobReport, StartingImage
 from retouche.contract.payload import ImageRef
 from retouche.contract.stages import STAGES
-from retouche.coordination import SHARDS_STREAM, SHARDS_STREAM_LENGTH, events_channel, progress_key
+from retouche.coordination import (
+    PROGRESSED_SECONDS,
+    SHARDS_STREAM,
+    SHARDS_STREAM_LENGTH,
+    events_channel,
+    progress_key,
+    progressed_key,
+    shard_task_id,
+)
 from retouche.errors import RetoucheError
 from retouche.pairs import write_pairs, write_traces
 from retouche.queue import curate_queue, enqueue_next
@@ -50,11 +59,12 @@ async def _run(settings: Settings, job_id: str, shard: int) -> None:
     try:
         if await _cancelled(store, job_id):
             return
-        if not await store.exists(shard_path(job_id, "shards", shard)):
-            await _curate_until_cancelled(settings, store, redis, record, shard)
+        done_before = await store.exists(shard_path(job_id, "shards", shard))
+        ended = not done_before and await _curate_until_cancelled(settings, store, redis, record, shard)
         if await store.exists(shard_path(job_id, "shards", shard)):
             await _tell_consumers(redis, job_id, shard)
-        await asyncio.to_thread(_next, settings, record)
+        if ended:  # by this run: one that runs twice must not widen the job's window
+            await asyncio.to_thread(_next, settings, record)
     finally:
         await _tell(redis, job_id, shard)
         await redis.aclose()
@@ -62,19 +72,23 @@ async def _run(settings: Settings, job_id: str, shard: int) -> None:
 
 async def _curate_until_cancelled(
     settings: Settings, store: ObjectStore, redis: Redis, record: JobRecord, shard: int
-) -> None:
-    """Curate; drop everything when the cancelled marker appears; note a shard that has to be given up."""
+) -> bool:
+    """Curate; drop everything when the cancelled marker appears; note a shard that has to be given up.
+
+    Returns whether the shard was committed or given up by this very run.
+    """
     job_id = record.id
     work = asyncio.create_task(_curate(settings, store, redis, record, shard))
     try:
         while not (await asyncio.wait({work}, timeout=_PUBLISH_SECONDS))[0]:
             if await _cancelled(store, job_id):
-                return
-        await work
+                return False
+        return await work
     except (ServiceAway, RetoucheError) as error:
         _log.error("shard %d of %s was given up: %s", shard, job_id, error)
         failure = {"shard": shard, "error": str(error)}
         await store.put(shard_path(job_id, "failed", shard), json.dumps(failure).encode())
+        return True
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
@@ -82,7 +96,8 @@ async def _curate_until_cancelled(
 
 async def _curate(
     settings: Settings, store: ObjectStore, redis: Redis, record: JobRecord, shard: int
-) -> None:
+) -> bool:
+    """Curate and commit; False if another run of the shard was first."""
     began, job_id = time.monotonic(), record.id
     limits = {stage: Limit(stage, settings.most_in_flight, settings.patience_seconds) for stage in STAGES}
     async with StageClient(
@@ -97,9 +112,11 @@ async def _curate(
         finally:
             publishing.cancel()
     curation.report.seconds = time.monotonic() - began
-    await own_images(store, record.tenant, _images(traces))
-    await store.create(shard_path(job_id, "traces", shard), write_traces(traces))
-    await store.create(shard_path(job_id, "shards", shard), write_pairs(pairs, curation.report))
+    waited_out = Limit("object store", 1, settings.patience_seconds)  # full or away: it may pass
+    kept = write_traces(traces), write_pairs(pairs, curation.report)
+    await waited_out(partial(own_images, store, record.tenant, list(_images(traces))))
+    await waited_out(partial(store.create, shard_path(job_id, "traces", shard), kept[0]))
+    return await waited_out(partial(store.create, shard_path(job_id, "shards", shard), kept[1]))
 
 
 def _images(traces: Sequence[ImageTrace]) -> Iterator[ImageRef]:
@@ -146,15 +163,23 @@ async def _seen_by(store: ObjectStore, tenant: str, existing: StartingImage) -> 
 
 async def _publish(redis: Redis, job_id: str, shard: int, curation: Curation) -> None:
     """Tell how far the shard is, until cancelled."""
-    last = ""
+    last, fresh = "", 0
     while True:
         report = curation.report.model_dump_json()
         if report != last:
             with suppress(RedisError):
+                if (made := _made(curation.report)) > fresh:
+                    await redis.set(progressed_key(shard_task_id(job_id, shard)), made, ex=PROGRESSED_SECONDS)
+                    fresh = made
                 await redis.hset(progress_key(job_id), str(shard), report)
                 await redis.publish(events_channel(job_id), "progress")
                 last = report
         await asyncio.sleep(_PUBLISH_SECONDS)
+
+
+def _made(report: JobReport) -> int:
+    """How many answers are new: what an earlier try of the shard had not come to."""
+    return sum(stage.done - stage.remembered for stage in report.stages.values())
 
 
 async def _cancelled(store: ObjectStore, job_id: str) -> bool:

@@ -7,6 +7,10 @@ little longer each time, and takes a fifth of the places away; calls refused tog
 A service that stays away longer than the patience fails the shard. A call that the service takes and never
 answers is made a few times and then fails alone, since it may be the item; if many do so in a row, with no
 answer between them, it is the service that hangs.
+
+A service that dies takes every call under way with it, and one of them may have killed it. A call that this
+has happened to twice is made with nothing else under way, so that those that are innocent get their answer;
+one that dies with the service even so is given up.
 """
 
 import asyncio
@@ -15,7 +19,16 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from retouche.errors import DeadlineExceeded, ImageNotFound, NotFound, RetoucheError, StoreFull, Unauthorized
+from retouche.errors import (
+    ConnectionBroken,
+    DeadlineExceeded,
+    ImageNotFound,
+    ModelFailure,
+    NotFound,
+    RetoucheError,
+    StoreFull,
+    Unauthorized,
+)
 
 T = TypeVar("T")
 
@@ -23,6 +36,8 @@ _FIRST_ALLOWED = 8  # few, so that the first items are soon through and the last
 _SHRINK = 0.8
 _MOST_TIMEOUTS = 3  # of one call
 _MOST_HUNG = 8  # calls that fail alone in a row: with one more it is the service
+_IN_COMPANY = 2  # deaths of the service over a call made beside others, before it is made alone
+_MOST_DEATHS = 4  # of the service over one call
 _FIRST_WAIT_SECONDS = 0.25
 _LONGEST_WAIT_SECONDS = 10.0  # where the service does not say how long
 
@@ -34,7 +49,12 @@ class ServiceAway(Exception):
 def _of_the_service(error: RetoucheError) -> bool:
     """Would every other request be answered the same? Then no item is to blame."""
     wrong_address = isinstance(error, NotFound) and not isinstance(error, ImageNotFound)
-    return isinstance(error, StoreFull | Unauthorized) or wrong_address
+    return isinstance(error, Unauthorized) or wrong_address
+
+
+def _passes(error: RetoucheError) -> bool:
+    """Is it worth while to ask again later? Somebody may free space in a full store."""
+    return error.retryable or isinstance(error, StoreFull)
 
 
 class Limit:
@@ -56,6 +76,8 @@ class Limit:
         self._shrunk = 0.0
         self._answered = time.monotonic()
         self._hung = 0
+        self._to_be_alone = 0  # calls that wait for all others to end
+        self._alone = False
         self._freed = asyncio.Condition()
 
     @property
@@ -64,22 +86,27 @@ class Limit:
         return self._allowed
 
     async def __call__(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make the call when there is room; again after errors that are retryable.
+        """Make the call when there is room; again after errors that may pass.
 
         Raises:
             ServiceAway: there has been no answer from the service for longer than the patience, or it
-                says something that every other request would hear too (its store is full, a wrong key),
+                says something that every other request would hear too (a wrong key, a wrong address),
                 or more than _MOST_HUNG calls in a row have timed out for good.
             DeadlineExceeded: this very call has timed out _MOST_TIMEOUTS times.
+            ModelFailure: the service has died over this very call _MOST_DEATHS times.
             RetoucheError: what the service says of this very request.
         """
-        began, wait, timeouts = time.monotonic(), _FIRST_WAIT_SECONDS, 0
+        began, wait, timeouts, deaths = time.monotonic(), _FIRST_WAIT_SECONDS, 0, 0
         while True:
             try:
-                return await self._try(call)
+                return await self._try(call, alone=deaths >= _IN_COMPANY)
             except RetoucheError as error:
-                if not error.retryable:
+                if not _passes(error):
                     raise
+                if isinstance(error, ConnectionBroken):
+                    deaths += 1
+                    if deaths == _MOST_DEATHS:
+                        raise self._deadly(error) from error
                 if isinstance(error, DeadlineExceeded):
                     timeouts += 1
                     if timeouts == _MOST_TIMEOUTS:
@@ -91,14 +118,14 @@ class Limit:
             await self._sleep(pause * random.uniform(1.0, 1.25))  # never sooner than asked
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
-    async def _try(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _try(self, call: Callable[[], Awaitable[T]], *, alone: bool) -> T:
         """One attempt, in a place of its own."""
-        await self._enter()
+        await self._enter(alone)
         sent = time.monotonic()
         try:
             answer = await call()
         except RetoucheError as error:
-            if error.retryable:
+            if _passes(error):
                 self._refused(sent)
                 raise
             self._answered, self._hung = time.monotonic(), 0
@@ -111,15 +138,30 @@ class Limit:
         finally:
             await self._leave()
 
-    async def _enter(self) -> None:
+    async def _enter(self, alone: bool) -> None:
         async with self._freed:
-            await self._freed.wait_for(lambda: self._under_way < max(1, int(self._allowed)))
+            self._to_be_alone += alone
+            try:
+                await self._freed.wait_for(lambda: self._has_room(alone))
+            finally:
+                self._to_be_alone -= alone
+            self._alone = alone
             self._under_way += 1
+
+    def _has_room(self, alone: bool) -> bool:
+        if alone:
+            return self._under_way == 0
+        reserved = self._alone or self._to_be_alone > 0
+        return not reserved and self._under_way < max(1, int(self._allowed))
 
     async def _leave(self) -> None:
         async with self._freed:
             self._under_way -= 1
-            self._freed.notify(max(1, int(self._allowed) - self._under_way))
+            if self._alone or self._to_be_alone:
+                self._alone = False
+                self._freed.notify_all()
+            else:
+                self._freed.notify(max(1, int(self._allowed) - self._under_way))
 
     def _succeeded(self) -> None:
         self._answered, self._hung = time.monotonic(), 0
@@ -137,6 +179,12 @@ class Limit:
                 f"the {self._service} service takes calls and answers none: {self._hung} in a row "
                 f"({error.detail}); restart it, then retry the job"
             ) from error
+
+    def _deadly(self, error: RetoucheError) -> ModelFailure:
+        return ModelFailure(
+            f"the {self._service} service died each of the {_MOST_DEATHS} times it was given this, the last "
+            f"ones with nothing else to do ({error.detail}); its log may say why"
+        )
 
     def _away(self, error: RetoucheError) -> ServiceAway:
         return ServiceAway(

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from retouche.errors import (
     BadRequest,
     Conflict,
+    ConnectionBroken,
     DeadlineExceeded,
     Forbidden,
     InvalidPayload,
@@ -85,7 +86,13 @@ def validated(content: bytes | str, response_type: type[ResponseT], address: str
 
 @contextmanager
 def transport_errors(address: str) -> Iterator[None]:
-    """Raise ServiceUnreachable where no answer comes from `address`, DeadlineExceeded where it is late."""
+    """Raise what the call of `address` came to.
+
+    Raises:
+        ServiceUnreachable: nothing listens there.
+        ConnectionBroken: it took the request and was gone before it had answered.
+        DeadlineExceeded: it is late.
+    """
     try:
         yield
     except (httpx2.ConnectTimeout, httpx2.ConnectError) as error:
@@ -94,9 +101,12 @@ def transport_errors(address: str) -> Iterator[None]:
         raise DeadlineExceeded(
             f"{address} did not answer in time; it is overloaded, or the timeout is too short"
         ) from error
+    except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
+        reason = str(error) or type(error).__name__
+        raise ConnectionBroken(f"the connection to {address} broke: {reason}") from error
     except (httpx2.TransportError, httpx2.InvalidURL) as error:
         reason = str(error) or type(error).__name__
-        raise ServiceUnreachable(f"the connection to {address} broke: {reason}") from error
+        raise ServiceUnreachable(f"{address} cannot be called: {reason}") from error
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

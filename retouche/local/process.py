@@ -24,6 +24,9 @@ class Process:
     environment: Mapping[str, str] = field(default_factory=dict)
     restarts: int = 0
     _child: "subprocess.Popen[bytes] | None" = None
+    _sessions: list[int] = field(
+        default_factory=list
+    )  # of every start: a killed worker leaves its work-horse
 
     def start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -37,6 +40,7 @@ class Process:
                 start_new_session=True,  # Ctrl-C is for us alone: children are stopped in order
                 preexec_fn=_die_with_parent,
             )
+        self._sessions.append(self._child.pid)
 
     @property
     def running(self) -> bool:
@@ -45,6 +49,11 @@ class Process:
     @property
     def pid(self) -> int | None:
         return self._child.pid if self._child else None
+
+    @property
+    def members(self) -> list[int]:
+        """This process and everything that it has started, RQ's work-horses too."""
+        return _members([self._child.pid]) if self._child else []
 
     def ask_to_stop(self) -> None:
         if self._child is not None and self.running:
@@ -56,7 +65,7 @@ class Process:
             return
         with suppress(subprocess.TimeoutExpired):
             self._child.wait(_STOP_SECONDS)
-        for member in _session(self._child.pid):
+        for member in _members(self._sessions):
             with suppress(ProcessLookupError):
                 os.kill(member, signal.SIGKILL)
         self._child.wait()
@@ -68,13 +77,13 @@ class Process:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
 
 
-def _session(leader: int) -> list[int]:
-    """Everything that `leader` has started: RQ's work-horses are in process groups of their own."""
+def _members(sessions: Sequence[int]) -> list[int]:
+    """Every process of these sessions: RQ's work-horses are in process groups of their own."""
     members = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(ProcessLookupError):
-                if os.getsid(int(entry.name)) == leader:
+                if os.getsid(int(entry.name)) in sessions:
                     members.append(int(entry.name))
     return members
 

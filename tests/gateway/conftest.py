@@ -31,6 +31,7 @@ def settings_for(store: str, redis_url: str) -> Settings:
         editing_url=NOTHING_LISTENS,
         reward_url=NOTHING_LISTENS,
         recover_seconds=3600,
+        upkeep_seconds=3600,
     )
 
 

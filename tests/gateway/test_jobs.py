@@ -10,7 +10,13 @@ from redis import Redis
 from gateway.app import create_app
 from gateway.settings import Settings
 from retouche.contract.jobs import JobReport
-from retouche.coordination import CURATE_FUNCTION, ENQUEUE_WINDOW, progress_key, shard_task_id
+from retouche.coordination import (
+    CURATE_FUNCTION,
+    ENQUEUE_WINDOW,
+    RECOVERED_KEY,
+    progress_key,
+    shard_task_id,
+)
 from retouche.errors import StoreFull
 from retouche.queue import curate_queue
 from retouche.store import ObjectStore
@@ -141,6 +147,16 @@ def test_a_starting_gateway_recovers(gateway: httpx2.Client, settings: Settings,
     submit(gateway)
     redis.flushall()
     with serve(create_app(settings.model_copy(update={"recover_seconds": 0.05}))):
+        while queued(redis) != [0, 1, 2]:
+            pass
+
+
+def test_an_emptied_redis_is_noticed(gateway: httpx2.Client, settings: Settings, redis: Redis) -> None:
+    with serve(create_app(settings.model_copy(update={"upkeep_seconds": 0.05}))):
+        submit(gateway)
+        while not redis.exists(RECOVERED_KEY):
+            pass
+        redis.flushall()
         while queued(redis) != [0, 1, 2]:
             pass
 

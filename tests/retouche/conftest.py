@@ -22,6 +22,7 @@ def gateway_url(store: ObjectStore, redis_url: str) -> Iterator[str]:
         editing_url=NOTHING_LISTENS,
         reward_url=NOTHING_LISTENS,
         recover_seconds=3600,
+        upkeep_seconds=3600,
     )
     with serve(create_app(settings)) as client:
         yield str(client.base_url)

@@ -1,13 +1,27 @@
 """Shards are enqueued once each, a window of them at a time, and again when Redis has lost them."""
 
+from typing import Any
+
 import pytest
 from redis import Redis
 from rq import Queue
+from rq.executions import Execution
+from rq.job import Job as RqJob
 from rq.job import JobStatus
 
 from retouche.contract.payload import LOCAL
-from retouche.coordination import ENQUEUE_WINDOW, shard_task_id
-from retouche.queue import curate_queue, enqueue_next, enqueue_shard, fill_window, forget_shards
+from retouche.coordination import ENQUEUE_WINDOW, progressed_key, shard_task_id
+from retouche.queue import (
+    LOST_SECONDS,
+    RETRIES,
+    count_anew_after_progress,
+    curate_queue,
+    enqueue_next,
+    enqueue_shard,
+    fill_window,
+    forget_shards,
+    look_after,
+)
 
 JOB = "job-0123456789abcdef"
 
@@ -64,3 +78,49 @@ def test_what_rq_gave_up_is_said_and_can_be_forgotten(queue: Queue) -> None:
     forget_shards(queue, JOB, range(2))
     assert enqueue_shard(queue, LOCAL, JOB, 0) == "enqueued"
     assert enqueue_shard(queue, LOCAL, JOB, 1) == "waiting"
+
+
+def test_a_task_of_which_only_the_name_is_left_is_enqueued_again(queue: Queue) -> None:
+    """What a worker that outlives an emptied Redis leaves there when it is killed after all."""
+    queue.connection.hset(RqJob.key_for(shard_task_id(JOB, 0)), "last_heartbeat", "2026-01-01T00:00:00Z")
+    fill_window(queue, LOCAL, JOB, range(1))
+    assert waiting(queue) == [0]
+
+
+def test_a_try_that_got_further_is_not_held_against_the_task(queue: Queue) -> None:
+    fill_window(queue, LOCAL, JOB, range(1))
+    task = queue.fetch_job(shard_task_id(JOB, 0))
+    assert task is not None
+    task.retries_left = 1
+    count_anew_after_progress(task)
+    assert task.retries_left == 1
+    queue.connection.set(progressed_key(task.id), 3)
+    count_anew_after_progress(task)
+    assert task.retries_left == RETRIES
+    assert not queue.connection.exists(progressed_key(task.id)), "the next try has to get further again"
+
+
+def test_what_a_dead_worker_was_at_is_queued_before_all_else(queue: Queue) -> None:
+    fill_window(queue, LOCAL, JOB, range(3))
+    task = queue.fetch_job(shard_task_id(JOB, 0))
+    assert task is not None
+    queue.connection.lrem(queue.key, 1, task.id)
+    with queue.connection.pipeline() as pipeline:
+        Execution.create(task, 1, pipeline)
+        pipeline.execute()
+    queue.connection.zadd(queue.started_job_registry.key, dict.fromkeys(at_work(queue), 1))
+    look_after(queue)
+    assert waiting(queue) == [0, 1, 2]
+    assert at_work(queue) == []
+
+
+def at_work(queue: Queue) -> list[Any]:
+    """Tries under way, whose score is when they count as lost."""
+    found: Any = queue.connection.zrange(queue.started_job_registry.key, 0, -1)
+    return list(found)
+
+
+def test_a_worker_killed_during_upkeep_holds_it_up_for_seconds(queue: Queue) -> None:
+    assert queue.acquire_maintenance_lock()
+    assert not queue.acquire_maintenance_lock()
+    assert 0 < int(queue.connection.ttl(queue.registry_cleaning_key)) <= LOST_SECONDS

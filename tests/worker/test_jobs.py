@@ -21,7 +21,7 @@ from bench.stub_services import Stage, create_app
 from retouche.contract.jobs import SHARD_PROMPTS, CurationSpec, JobRecord, StartingImage
 from retouche.contract.payload import LOCAL
 from retouche.contract.stages import STAGES
-from retouche.coordination import SHARDS_STREAM
+from retouche.coordination import SHARDS_STREAM, shard_task_id
 from retouche.images import encode
 from retouche.pairs import read_pairs, read_report, read_traces
 from retouche.queue import curate_queue, fill_window
@@ -198,6 +198,9 @@ def test_killed_in_the_middle_of_a_shard(store: ObjectStore, redis_url: str, kil
                 after_kill = pair_ids(store, job_id, 1)
         report = read_report(asyncio.run(store.get(shard_path(job_id, "shards", 0))))
         assert report.stages["generation"].remembered == 4, "nothing that was finished was made again"
+        with Redis.from_url(redis_url) as connection:
+            until(lambda: not connection.exists(Job.key_for(shard_task_id(job_id, 0))))
+            assert curate_queue(connection).failed_job_registry.count == 0, "RQ takes it for what it is: done"
     assert after_kill == undisturbed(ObjectStore(f"{store.url}-undisturbed"), redis_url)
 
 

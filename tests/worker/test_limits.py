@@ -1,10 +1,19 @@
 """How many calls are under way to one service: fewer when it refuses, one more a round when it does not."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
-from retouche.errors import DeadlineExceeded, ModelFailure, Overloaded, RetoucheError, ServiceUnreachable
+from retouche.errors import (
+    ConnectionBroken,
+    DeadlineExceeded,
+    ModelFailure,
+    Overloaded,
+    RetoucheError,
+    ServiceUnreachable,
+    StoreFull,
+)
 from worker.limits import Limit, ServiceAway
 
 
@@ -169,3 +178,52 @@ def test_a_refused_call_never_comes_back_sooner_than_asked(asked: float) -> None
     assert asyncio.run(Limit("reward", 4, 10, sleep)(service)) == "answer"
     assert len(pauses) == 20
     assert asked <= min(pauses) < max(pauses)
+
+
+class MortalService:
+    """Dies of one prompt, and takes every call under way with it."""
+
+    def __init__(self) -> None:
+        self.died = asyncio.Event()
+        self.deaths = 0
+
+    async def __call__(self, prompt: str) -> str:
+        if prompt == "hemlock":
+            await asyncio.sleep(0.001)
+            self.deaths += 1
+            self.died.set()
+            self.died = asyncio.Event()
+            raise ConnectionBroken("it was there, and then it was gone")
+        try:
+            await asyncio.wait_for(self.died.wait(), 0.002)
+        except TimeoutError:
+            return f"answer to {prompt}"
+        raise ConnectionBroken("it was there, and then it was gone")
+
+
+def test_a_call_that_the_service_dies_of_is_given_up_and_its_company_is_answered() -> None:
+    async def scenario() -> tuple[list[str | BaseException], int]:
+        limit, service = Limit("critique", 8, 10, sleep=no_time), MortalService()
+        prompts = ["hemlock", *(f"water {glass}" for glass in range(20))]
+        calls = [limit(partial(service, prompt)) for prompt in prompts]
+        return await asyncio.gather(*calls, return_exceptions=True), service.deaths
+
+    async def no_time(_: float) -> None:
+        await asyncio.sleep(0)
+
+    (poisoned, *others), deaths = asyncio.run(scenario())
+    assert isinstance(poisoned, ModelFailure)
+    assert "died each of the 4 times" in poisoned.detail
+    assert others == [f"answer to water {glass}" for glass in range(20)]
+    assert deaths == 4
+
+
+def test_a_full_store_is_waited_out() -> None:
+    service = Service(StoreFull("no space is left"))
+    assert asyncio.run(Limit("generation", 4, 10)(service)) == "answer"
+
+
+def test_a_store_that_stays_full_is_said() -> None:
+    service = Service(*(StoreFull("no space is left") for _ in range(1_000)))
+    with pytest.raises(ServiceAway, match="no space is left"):
+        asyncio.run(Limit("generation", 4, 0.05)(service))
