@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from retouche.contract.payload import ModelIdentity, RunId
+from retouche.contract.runs import RunResult
 from retouche.errors import Conflict, ModelFailure, NotFound, RunNotFound
 from retouche.store import ObjectStore, run_path
 
@@ -13,20 +14,27 @@ MOST_LOADED = 8  # adapters that a pipeline keeps
 _WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
-async def fetch(store: ObjectStore, run_id: RunId | None) -> None:
+async def fetch(store: ObjectStore, run_id: RunId | None, base: ModelIdentity | None = None) -> None:
     """Bring the LoRA of a run onto this machine, unless it is there; for None there is nothing to bring.
 
     Raises:
         RunNotFound: there is no such run.
-        Conflict: it has not finished, or made no LoRA.
+        Conflict: it has not finished, made no LoRA, or was trained on another base than `base`, where given.
     """
     if run_id is None or _file(run_id).exists():
         return
     if not await store.exists(run_path(run_id, "spec.json")):
         raise RunNotFound(f"adapter: there is no run {run_id}; `retouche runs list` has them")
-    if not await store.exists(run_path(run_id, "finished.json")):
+    try:
+        result = RunResult.model_validate_json(await store.get(run_path(run_id, "finished.json")))
+    except NotFound:
         raise Conflict(
             f"adapter: run {run_id} has not finished; `retouche runs follow {run_id}` waits for it"
+        ) from None
+    if base is not None and result.base != base:
+        raise Conflict(
+            f"adapter: run {run_id} was trained on {result.base}, and this service draws with {base}; "
+            "serve that base by a profile, or train on this one"
         )
     try:
         weights = await store.get(run_path(run_id, f"artifacts/{_WEIGHTS}"))

@@ -20,14 +20,15 @@ from retouche.contract.runs import TrainingData
 class PairBatch:
     """Encoded pairs, float32. Latents carry the autoencoder's scaling factor.
 
-    `pooled_embeddings_BP` and `time_ids_B6` are SDXL's; the relations, unit vectors, diffusion_rpo's.
+    `pooled_embeddings_BP` and the time ids are SDXL's; the relations, unit vectors, diffusion_rpo's.
     """
 
     chosen_latents_BCHW: torch.Tensor
     rejected_latents_BCHW: torch.Tensor
     prompt_embeddings_BLD: torch.Tensor
     pooled_embeddings_BP: torch.Tensor | None = None
-    time_ids_B6: torch.Tensor | None = None
+    chosen_time_ids_B6: torch.Tensor | None = None
+    rejected_time_ids_B6: torch.Tensor | None = None
     chosen_relation_BE: torch.Tensor | None = None
     rejected_relation_BE: torch.Tensor | None = None
 

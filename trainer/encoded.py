@@ -101,6 +101,7 @@ def read_batch(
         _stack(prompts, "hidden"),
         _stack(prompts, "pooled") if xl else None,
         _stack(chosen, "time_ids") if xl else None,
+        _stack(rejected, "time_ids") if xl else None,
         _stack(sides[0], "relation") if related else None,
         _stack(sides[1], "relation") if related else None,
     )

@@ -101,9 +101,10 @@ def predict(
     unet: torch.nn.Module, noisy_NCHW: torch.Tensor, timesteps_N: torch.Tensor, batch: PairBatch
 ) -> torch.Tensor:
     """What a UNet predicts for N = 2B noisy images, the chosen ones of `batch` before the rejected ones."""
-    added = None
-    if batch.pooled_embeddings_BP is not None and batch.time_ids_B6 is not None:
-        added = {"text_embeds": _twice(batch.pooled_embeddings_BP), "time_ids": _twice(batch.time_ids_B6)}
+    added, pooled_BP = None, batch.pooled_embeddings_BP
+    chosen_B6, rejected_B6 = batch.chosen_time_ids_B6, batch.rejected_time_ids_B6
+    if pooled_BP is not None and chosen_B6 is not None and rejected_B6 is not None:
+        added = {"text_embeds": _twice(pooled_BP), "time_ids": torch.cat([chosen_B6, rejected_B6])}
     prompts = _twice(batch.prompt_embeddings_BLD)
     predicted: torch.Tensor = unet(noisy_NCHW, timesteps_N, prompts, added_cond_kwargs=added).sample
     return predicted

@@ -7,7 +7,8 @@ from fastapi import APIRouter, FastAPI, Request, Response
 
 from retouche.contract.services import Readiness
 from retouche.contract.stages import GenerateRequest, GenerateResponse
-from retouche.profile import load_profile
+from retouche.identity import identify
+from retouche.profile import load_profile, located
 from retouche.store import open_store
 from services.adapters import fetch, worn
 from services.full_batches import in_full_batches
@@ -39,6 +40,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     await batcher.start()
     app.state.store, app.state.batcher = await open_store(settings.store), batcher
     app.state.resolve = partial(model.resolved, profile=profile, pipeline=pipeline)
+    app.state.base = await asyncio.to_thread(identify, located(profile.model), profile.revision)
     identity = await asyncio.to_thread(model.identity, profile)
     return Readiness(models={"generation": identity}), batcher.stop
 
@@ -47,7 +49,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
 async def generate(payload: GenerateRequest, request: Request, response: Response) -> GenerateResponse:
     """One image for one prompt: the same request always gives the same image."""
     readiness, state = require_ready(request), request.app.state
-    await fetch(state.store, payload.adapter)
+    await fetch(state.store, payload.adapter, state.base)
     resolved = state.resolve(payload)
 
     async def make() -> GenerateResponse:

@@ -8,7 +8,9 @@ import httpx2
 import pytest
 import torch
 
-from retouche.contract.runs import Lora
+from retouche.contract.payload import ModelIdentity
+from retouche.contract.runs import Lora, RunResult, TrainingMetrics
+from retouche.identity import identify
 from retouche.store import ObjectStore, run, run_path
 from services.generation.app import create_app
 from services.generation.settings import Settings
@@ -19,7 +21,7 @@ from trainer.artifacts import save_adapter
 from trainer.policy import load
 
 PROMPT = "a red circle above a blue square on a gray background"
-TUNED, OTHER, FULL, RUNNING = (f"run-{digit * 16}" for digit in "abcd")
+TUNED, OTHER, FULL, RUNNING, ELSEWHERE = (f"run-{digit * 16}" for digit in "abcde")
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +31,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]
     for seed, run_id in enumerate((TUNED, OTHER)):
         adapter = _random_adapter(tmp_path_factory.mktemp("lora"), seed)
         run(store.put(run_path(run_id, "artifacts/pytorch_lora_weights.safetensors"), adapter))
-    for run_id in (TUNED, OTHER, FULL):
-        run(store.put(run_path(run_id, "finished.json"), b"{}"))
-    for run_id in (TUNED, OTHER, FULL, RUNNING):
+    base, elsewhere = identify(str(MODELS / "base")), ModelIdentity(id="another/base", revision="main")
+    for run_id in (TUNED, OTHER, FULL, ELSEWHERE):
+        result = finished(elsewhere if run_id == ELSEWHERE else base)
+        run(store.put(run_path(run_id, "finished.json"), result.model_dump_json().encode()))
+    for run_id in (TUNED, OTHER, FULL, RUNNING, ELSEWHERE):
         run(store.put(run_path(run_id, "spec.json"), b"{}"))
     settings = Settings(profile="shapes", store=store.url)
     with live(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=60) as client:
@@ -46,6 +50,13 @@ def _random_adapter(folder: Path, seed: int) -> bytes:
             weight.normal_(std=0.3)
     save_adapter(policy, folder)
     return (folder / "pytorch_lora_weights.safetensors").read_bytes()
+
+
+def finished(base: ModelIdentity) -> RunResult:
+    metrics = TrainingMetrics.model_validate(dict.fromkeys(TrainingMetrics.model_fields, 1))
+    return RunResult(
+        base=base, steps=1, pairs=1, data_digest="sha256:" + "0" * 64, metrics=metrics, seconds=1
+    )
 
 
 def draw(service: httpx2.Client, seed: int, adapter: str | None = None) -> httpx2.Response:
@@ -83,10 +94,11 @@ def test_the_answer_names_the_adapter(service: httpx2.Client) -> None:
         ("run-" + "0" * 16, 404, "there is no run"),
         (RUNNING, 409, "has not finished"),
         (FULL, 409, "full fine-tuning"),
+        (ELSEWHERE, 409, "trained on another/base@main"),
         ("something", 422, "adapter"),
     ],
 )
-def test_an_adapter_that_is_not_there_is_refused(
+def test_an_adapter_that_cannot_be_worn_is_refused(
     service: httpx2.Client, adapter: str, status: int, says: str
 ) -> None:
     answer = draw(service, 0, adapter)

@@ -1,14 +1,17 @@
 """What a Stable Diffusion XL base gives the trainer: two text encoders, a pooled prompt, time ids."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from PIL import Image
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from retouche.images import encode
 from retouche.store import ObjectStore, run
 from shapes.train.loop import MODELS
 from tests.trainer import tiny, worlds
@@ -60,10 +63,23 @@ def test_embeddings_are_those_of_the_pipeline(tmp_path: Path, store: ObjectStore
     batch = EncodedPairs(store, encoding, pairs, seed=0).batch([Draw(0, False, False, 0)])
     hidden, _, pooled, _ = base.encode_prompt(pairs[0].prompt, do_classifier_free_guidance=False)
     assert batch.pooled_embeddings_BP is not None
-    assert batch.time_ids_B6 is not None
+    assert batch.chosen_time_ids_B6 is not None
     assert torch.allclose(batch.prompt_embeddings_BLD, hidden, atol=1e-5)
     assert torch.allclose(batch.pooled_embeddings_BP, pooled, atol=1e-5)
-    assert batch.time_ids_B6.tolist() == [[64, 64, 0, 0, 64, 64]]
+    assert batch.chosen_time_ids_B6.tolist() == [[64, 64, 0, 0, 64, 64]]
+
+
+def test_each_image_of_a_pair_says_what_size_it_had(tmp_path: Path, store: ObjectStore) -> None:
+    pipeline(tmp_path / "base")
+    (pair, *_) = run(finished_pairs(store, worlds.finished_job(store)))
+    wide = run(store.put_image(encode(Image.new("RGB", (192, 128)))))
+    pairs, encoding = [replace(pair, rejected=wide)], Encoding(Encoders(str(tmp_path / "base")))
+    encode_pairs(store, encoding, pairs)
+    batch = EncodedPairs(store, encoding, pairs, seed=0).batch([Draw(0, False, False, 0)])
+    assert batch.chosen_time_ids_B6 is not None
+    assert batch.rejected_time_ids_B6 is not None
+    assert batch.chosen_time_ids_B6[0, :2].tolist() == [64, 64]
+    assert batch.rejected_time_ids_B6[0, :2].tolist() == [128, 192]
 
 
 @pytest.mark.parametrize("other", ["another second encoder", "the first one alone"])

@@ -89,7 +89,8 @@ class NoisePairs:
         if not self.sdxl:
             return batch
         pooled = torch.stack([_noise(200 + draw.pair, 8) for draw in draws])
-        return replace(batch, pooled_embeddings_BP=pooled, time_ids_B6=torch.full((len(draws), 6), 32.0))
+        ids = torch.full((len(draws), 6), 32.0)
+        return replace(batch, pooled_embeddings_BP=pooled, chosen_time_ids_B6=ids, rejected_time_ids_B6=ids)
 
     def state(self) -> JsonObject:
         return {}
