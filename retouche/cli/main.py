@@ -2,7 +2,7 @@
 
 import typer
 
-from retouche.cli import curate, doctor, evaluate, jobs, keys, loop, pairs, runs, train, up
+from retouche.cli import convert, curate, doctor, evaluate, jobs, keys, loop, pairs, runs, train, up
 
 app = typer.Typer(
     name="retouche",
@@ -23,6 +23,8 @@ app.add_typer(
 )
 app.add_typer(keys.app, name="keys", help="Make, list and revoke API keys.")
 app.add_typer(pairs.app, name="pairs", help="Look at what came out, and take it away.")
+app.add_typer(convert.app, name="convert", help="Published checkpoints to what the services load.")
+
 
 if __name__ == "__main__":
     app()

@@ -1,7 +1,7 @@
 """Let torchvision be imported where its compiled part, built for CUDA, cannot be loaded.
 
 Its import wants to name two operators that only the compiled part declares; vLLM uses its transforms alone.
-Python runs this file at every start because of its name.
+Python runs this at every start, by a .pth file: a sitecustomize.py would be hidden behind Debian's own.
 """
 
 import ctypes
