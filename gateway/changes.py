@@ -6,6 +6,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from starlette.datastructures import State
 
 from retouche.coordination import events_channel
 
@@ -13,21 +14,24 @@ _POLL_SECONDS = 2.0
 _GATHER_SECONDS = 0.2
 
 
-async def changes(redis: Redis, identifier: str) -> AsyncIterator[None]:
-    """At once, then whenever a change is announced, and every few seconds in case one was missed."""
+async def changes(state: State, identifier: str) -> AsyncIterator[None]:
+    """At once, then whenever a change is announced, and every few seconds in case one was missed.
+
+    Ends when the gateway is told to stop: those who follow come back to another one.
+    """
     yield
-    channel: Any = redis.pubsub()
+    channel: Any = state.redis.pubsub()
     try:
         await channel.subscribe(events_channel(identifier))
         yield
-        while True:
+        while not state.stopping:
             await channel.get_message(ignore_subscribe_messages=True, timeout=_POLL_SECONDS)
             await asyncio.sleep(_GATHER_SECONDS)  # many shards tell at once: one look at the store for all
             while await channel.get_message(ignore_subscribe_messages=True, timeout=0):
                 pass
             yield
     except RedisError:
-        while True:  # without Redis the store alone tells
+        while not state.stopping:  # without Redis the store alone tells
             await asyncio.sleep(_POLL_SECONDS)
             yield
     finally:

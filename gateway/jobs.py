@@ -150,7 +150,7 @@ async def recover(request: Request) -> JobPage:
 async def events(job_id: OwnJob, request: Request) -> AsyncIterator[ServerSentEvent]:
     """The job's state now and at every change, as server-sent events; ends when the job does."""
     reader, number, last = _reader(request), 0, None
-    async for _ in changes(request.app.state.redis, job_id):
+    async for _ in changes(request.app.state, job_id):
         job = await reader.job(job_id)
         if job == last:
             continue

@@ -136,7 +136,7 @@ async def retry(run_id: OwnRun, request: Request) -> Run:
 async def events(run_id: OwnRun, request: Request) -> AsyncIterator[ServerSentEvent]:
     """The run's state now and whenever it logs, as server-sent events; ends when the run does."""
     reader, number, last = _reader(request), 0, None
-    async for _ in changes(request.app.state.redis, run_id):
+    async for _ in changes(request.app.state, run_id):
         run = await reader.run(run_id)
         if run == last:
             continue

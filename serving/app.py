@@ -49,6 +49,7 @@ def create_app(
     """
     app = FastAPI(title=title, version=__version__, lifespan=_lifespan(load), responses=_PROBLEMS)
     app.state.metrics = Metrics()
+    app.state.stopping = False
     app.state.readiness = Unavailable(
         "the models are still loading; retry in a moment", retry_after_seconds=2
     )

@@ -1,11 +1,15 @@
-"""An application under a real uvicorn, in a thread of the test."""
+"""An application under a real uvicorn: in a thread of the test, or as the process it is in production."""
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
+import httpx2
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -28,3 +32,28 @@ def live(app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
         server.should_exit = True
         thread.join(timeout=10)
         listener.close()
+
+
+def free_port() -> int:
+    """A port that was free a moment ago, for a process that takes it itself."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def process(module: str, port: int, environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """`python -m module`, which serves at `port`, once it is ready; killed when the block is left."""
+    served = subprocess.Popen([sys.executable, "-m", module], env=os.environ | environment)
+    try:
+        for _ in range(1200):
+            if served.poll() is not None:
+                raise RuntimeError(f"{module} ended with code {served.returncode}")
+            with suppress(httpx2.TransportError):
+                if httpx2.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).is_success:
+                    break
+            time.sleep(0.1)
+        yield served
+    finally:
+        served.kill()
+        served.wait()

@@ -1,10 +1,9 @@
 """`python -m services.reward`."""
 
-import uvicorn
-
 from services.reward.app import create_app
 from services.reward.settings import Settings
+from serving.process import serve
 
 if __name__ == "__main__":
     settings = Settings()
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.reward_port, log_level="warning")
+    serve(create_app(settings), host=settings.host, port=settings.reward_port)
