@@ -1,6 +1,7 @@
 """The application every service is: routes, problems, health, metrics, models loading in the background."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -150,6 +151,8 @@ async def _load(app: FastAPI, load: Load) -> Callable[[], Awaitable[None]] | Non
             f"the models could not be loaded: {outcome}", retry_after_seconds=60
         )
         return None
+    gc.collect()
+    gc.freeze()  # models never go: else every full collection walks their objects, while requests wait
     app.state.readiness, shutdown = outcome
     return shutdown
 

@@ -121,12 +121,14 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
             await self._gather()
             if batch := self._take():
                 await self._answer(batch)
+                expected = len(self._waiting) + len(batch)  # those answered now are likely to come back
+                self._crowd = min(expected, self._max_batch) if expected > 1 else self._max_batch
 
     async def _gather(self) -> None:
-        """Wait a moment for company: callers come in crowds, and those answered together come back together.
+        """Wait a moment for company: callers come in crowds.
 
-        A crowd is complete when it is as large as the one before, or when no more of it has come for a small
-        part of the time that a call takes.
+        A crowd is complete when all are there who wait and who were answered by the call before, or when no
+        more of it has come for a small part of the time that a call takes.
         """
         seen = 0
         while seen < len(self._waiting) < self._crowd and not self._stopping:
@@ -145,7 +147,6 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         taken = set(map(id, batch))
         self._waiting = [item for item in self._waiting if id(item) not in taken]
         self._metrics.waiting.dec(len(batch))
-        self._crowd = len(batch) if len(batch) > 1 else self._max_batch
         return batch
 
     async def _answer(self, batch: list[_Item[RequestT, ResponseT]]) -> None:
