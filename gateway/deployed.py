@@ -1,11 +1,17 @@
 """What a specification may ask of the profile that is deployed here."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from fastapi import Request
 
-from retouche.errors import FieldProblem, InvalidPayload
+from gateway.callers import Caller
+from retouche.contract.runs import RunSpec
+from retouche.errors import FieldProblem, Forbidden, InvalidPayload
+from retouche.profile import Profile
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def check_deployed(request: Request, profile: str | None, rewards: Sequence[str] = ()) -> None:
@@ -20,6 +26,27 @@ def check_deployed(request: Request, profile: str | None, rewards: Sequence[str]
         if name not in state.profile.rewards:
             known = ", ".join(sorted(state.profile.rewards))
             raise _invalid(f"rewards.{index}.name", f"profile {deployed!r} has no {name!r}, but {known}")
+
+
+def check_folders(request: Request, caller: Caller, spec: RunSpec) -> None:
+    """Forbidden where folders are named that the trainer can read: other tenants' things may lie there.
+
+    Whoever has `admin` may, and everybody on a gateway that wants no keys. The profile's own models and Hub
+    ids are for all.
+    """
+    if "admin" in caller.scopes:
+        return
+    profile: Profile = request.app.state.profile
+    ours = {profile.generation.model, *(reward.model for reward in profile.rewards.values())}
+    models = {"base": spec.base, "objective.relation_model": getattr(spec.objective, "relation_model", None)}
+    named = {field: model for field, model in models.items() if model not in (None, *ours)}
+    folders = {field: model for field, model in named.items() if not _HUB_ID.fullmatch(str(model))}
+    if spec.data.pick_a_pic is not None:
+        folders["data.pick_a_pic"] = spec.data.pick_a_pic
+    for field, folder in folders.items():
+        raise Forbidden(
+            f"{field}: {folder!r} is a folder of the trainer's; only keys with the scope 'admin' may name one"
+        )
 
 
 def _invalid(field: str, problem: str) -> InvalidPayload:

@@ -12,10 +12,10 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from redis.exceptions import RedisError
 
-from gateway.callers import READ, TRAIN, TheCaller
+from gateway.callers import READ, TRAIN, Caller, TheCaller
 from gateway.changes import announce, changes
 from gateway.decisions import DecisionReader
-from gateway.deployed import check_deployed
+from gateway.deployed import check_deployed, check_folders
 from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
 from gateway.ownership import OwnRun
@@ -55,14 +55,15 @@ async def submit(
     """Start a training run. The same specification is the same run: 200 if it is known already."""
 
     async def make() -> Run:
-        return await _submit(spec, caller.tenant, request, response)
+        return await _submit(spec, caller, request, response)
 
     return await once(request, response, (caller.tenant, idempotency_key), spec, Run, make)
 
 
-async def _submit(spec: RunSpec, tenant: str, request: Request, response: Response) -> Run:
-    state = request.app.state
+async def _submit(spec: RunSpec, caller: Caller, request: Request, response: Response) -> Run:
+    state, tenant = request.app.state, caller.tenant
     check_deployed(request, spec.profile)
+    check_folders(request, caller, spec)
     complete = _with_defaults(spec, state.profile)
     _check_base(complete.base or "", state.profile)
     for job_id in (complete.data.job, *complete.data.more_jobs):

@@ -14,6 +14,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from retouche.store import ObjectStore
 
+REDIS_PASSWORD = "a-password"  # so that every test shows that one works
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> ObjectStore:
@@ -40,8 +42,9 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = _free_port()
     folder = tmp_path_factory.mktemp("redis")
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    command += ["--requirepass", REDIS_PASSWORD]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    url = f"redis://127.0.0.1:{port}"
+    url = f"redis://:{REDIS_PASSWORD}@127.0.0.1:{port}"
     try:
         _wait_until_it_answers(url)
         yield url

@@ -93,6 +93,27 @@ def test_what_another_tenant_has_is_no_part_of_anything(
     assert guarded.get("/v1/runs", headers=other).json()["runs"] == []
 
 
+@pytest.mark.parametrize(
+    ("named", "field"),
+    [
+        ({"data": {"pick_a_pic": "/data/exports/theirs"}}, "data.pick_a_pic"),
+        ({"base": "/data/runs/run-0123456789abcdef/artifacts"}, "base"),
+        ({"base": "../runs/theirs"}, "base"),
+        ({"objective": {"name": "diffusion_rpo", "relation_model": "/data"}}, "objective.relation_model"),
+    ],
+)
+def test_folders_that_the_trainer_can_read_are_the_operators_to_name(
+    guarded: httpx2.Client, things: dict[str, str], acme: Key, named: dict[str, object], field: str
+) -> None:
+    run = {"data": {"job": things["job_id"]}} | named
+    refused = guarded.post("/v1/runs", json=run, headers=acme)
+    assert (refused.status_code, refused.json()["type"]) == (403, "urn:retouche:forbidden")
+    assert refused.json()["detail"].startswith(f"{field}: ")
+    fine = {"base": "example/model", "objective": {"name": "diffusion_rpo"}}
+    hub = guarded.post("/v1/runs", json={"data": {"job": things["job_id"]}} | fine, headers=acme)
+    assert hub.status_code == 201, hub.text
+
+
 def test_the_same_specification_is_another_job_for_another_tenant(
     guarded: httpx2.Client, acme: Key, other: Key
 ) -> None:
