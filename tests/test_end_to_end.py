@@ -1,8 +1,11 @@
 """The whole system on this machine: real Redis, services, worker and gateway, the shapes weights."""
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +104,44 @@ def test_a_job_becomes_a_lora_that_is_compared_with_its_base(
     assert found.style is not None
     assert min(found.style.base, found.style.tuned) > 0
     assert held_out_prompts()[20] in (tmp_path / "report.html").read_text()
+
+
+LOOP_RUN = """
+objective: {name: diffusion_dpo, beta: 2000}
+optimisation: {steps: 4, batch_size: 2, warmup_steps: 1, checkpoint_every_steps: 1}
+"""
+
+
+def test_a_loop_that_was_killed_goes_on_where_it_was(
+    system: System, client: Retouche, tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.txt").write_text("\n".join(held_out_prompts()[:8]))
+    (tmp_path / "held-out.txt").write_text("\n".join(held_out_prompts()[20:22]))
+    (tmp_path / "run.yaml").write_text(LOOP_RUN)
+    before = {job.id for job in client.jobs()}, {run.id for run in client.runs()}
+    with _loop(system, tmp_path) as killed:
+        while len({run.id for run in client.runs()} - before[1]) == 0:
+            assert killed.poll() is None, "the loop ended before it could be killed"
+            time.sleep(0.05)
+        killed.kill()
+    with _loop(system, tmp_path) as again:
+        rounds = json.loads(again.communicate(timeout=300)[0])
+    assert again.returncode == 0
+    (run_id,) = {run.id for run in client.runs()} - before[1]
+    assert [found["run"] for found in rounds] == [run_id]
+    assert len({job.id for job in client.jobs()} - before[0]) == 1
+
+
+def _loop(system: System, folder: Path) -> "subprocess.Popen[str]":
+    files = "--prompts prompts.txt --evaluation-prompts held-out.txt --spec run.yaml"
+    command = f"loop --rounds 1 --seed 9 {files} --json"
+    return subprocess.Popen(
+        [sys.executable, "-m", "retouche.cli.main", *command.split()],
+        cwd=folder,
+        env=os.environ | {"RETOUCHE_URL": system.url, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_a_killed_system_goes_on_where_it_was(tmp_path: Path) -> None:
