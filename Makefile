@@ -1,7 +1,7 @@
 # Everything runs from .venv; `make check` is what CI calls.
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := retouche serving services gateway worker trainer shapes bench tests
+CODE := retouche serving services gateway worker trainer studio shapes bench tests
 
 .PHONY: install vllm demo test check format lint types contracts lock openapi models secrets images push compose-test manifests chaos
 

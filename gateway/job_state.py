@@ -119,6 +119,7 @@ class JobReader:
             state=state,
             created_at=record.created_at,
             prompts=record.prompts,
+            images_per_prompt=record.spec.images_per_prompt,
             shards=record.shards,
             shards_finished=len(done),
             shards_failed=len(given_up),

@@ -2,7 +2,7 @@
 
 import typer
 
-from retouche.cli import convert, curate, doctor, evaluate, jobs, keys, loop, pairs, runs, train, up
+from retouche.cli import convert, curate, doctor, evaluate, jobs, keys, loop, pairs, runs, studio, train, up
 
 app = typer.Typer(
     name="retouche",
@@ -15,6 +15,7 @@ app.command("curate")(curate.curate)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.command)
 app.command("loop")(loop.loop)
+app.command("studio")(studio.studio)
 app.command("recover")(jobs.recover)
 app.command("doctor")(doctor.doctor)
 app.add_typer(jobs.app, name="jobs", help="Inspect, follow, cancel and retry curation jobs.")

@@ -191,6 +191,7 @@ class Job(Payload):
     state: JobState
     created_at: datetime
     prompts: int
+    images_per_prompt: int
     shards: int
     shards_finished: int
     shards_failed: int = 0

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("retouche", "serving", "services", "gateway", "worker", "shapes", "bench")
+PACKAGES = ("retouche", "serving", "services", "gateway", "worker", "studio", "shapes", "bench")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
-LIGHT = ("retouche", "serving", "gateway", "worker")
+LIGHT = ("retouche", "serving", "gateway", "worker", "studio")
 
 
 def lengths(tree: ast.AST) -> list[tuple[str, int]]:

@@ -120,6 +120,14 @@ def test_a_running_job_grows(gateway: httpx2.Client, store: ObjectStore, job_id:
     assert found(gateway, job_id) == [*WORLD, "near"]
 
 
+def test_pairs_without_a_critique_are_found_too(
+    gateway: httpx2.Client, store: ObjectStore, job_id: str
+) -> None:
+    commit(store, job_id, 1, [made("near", 64).model_copy(update={"critique": None, "id": "style"})])
+    assert found(gateway, job_id, text="red circle recolor")[-1] == "style"
+    assert "style" not in found(gateway, job_id, text="blue")
+
+
 def test_a_job_without_pairs_has_nothing_to_find(gateway: httpx2.Client) -> None:
     job_id = gateway.post("/v1/jobs", json={"prompts": ["fresh"]}).json()["id"]
     assert found(gateway, job_id, order="margin", text="x") == []

@@ -18,6 +18,7 @@ JOB = Job(
     id="job-" + "0" * 16,
     state="running",
     created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    images_per_prompt=1,
     prompts=64,
     shards=1,
     shards_finished=0,

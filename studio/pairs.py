@@ -1,0 +1,312 @@
+"""The pairs of a job: find them, look at them closely, decide about them, take them away."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import gradio as gr
+from pydantic import ValidationError
+
+from retouche.client import AsyncRetouche
+from retouche.contract.pair_search import PairQuery
+from retouche.contract.reviews import Decision
+from retouche.contract.stages import Action
+from retouche.errors import RetoucheError
+from studio import job_view, notices, pair_view
+from studio.browsing import PAGE, Browsing, decided, search, turned, undone
+from studio.gateways import Gateways
+from studio.jobs import newest_jobs
+from studio.pictures import Thumbnails, before_and_after, picture
+
+Move = Callable[[AsyncRetouche, Browsing, str], Awaitable[Browsing]]
+
+_KEYS = (
+    "Keys: <kbd>a</kbd> accept, <kbd>r</kbd> reject, <kbd>f</kbd> flip, <kbd>u</kbd> undo, "
+    "<kbd>j</kbd> next, <kbd>k</kbd> back, <kbd>1</kbd> only the original, <kbd>2</kbd> half of each, "
+    "<kbd>3</kbd> only the edit."
+)
+_BUTTONS = {
+    "accept": "✓ Accept (a)",
+    "reject": "✕ Reject (r)",
+    "flip": "⇄ Flip (f)",
+    "undo": "↶ Undo (u)",
+    "back": "← Back (k)",
+    "next": "Next (j) →",
+}
+_SIDES = {"first": "Original (1)", "half": "Half (2)", "second": "Edit (3)"}
+_REVIEWED = [
+    ("as curated, whatever was decided", "all"),
+    ("without the rejected ones", "not_rejected"),
+    ("only those accepted or flipped", "only"),
+]
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What shows the open pair, in the order in which `_Browser.show` returns it."""
+
+    at: gr.State
+    gallery: gr.Gallery
+    slider: gr.ImageSlider
+    where: gr.HTML
+    facts: gr.HTML
+    told: gr.HTML
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [self.at, self.gallery, self.slider, self.where, self.facts, self.told]
+
+
+@dataclass(frozen=True)
+class PairsTab:
+    job: gr.Dropdown
+    open_job: dict[str, Any]  # what an event runs that shows the chosen job's pairs
+    list_jobs: dict[str, Any]
+
+
+class _Browser:
+    """What the buttons and keys do."""
+
+    def __init__(self, gateways: Gateways, exports: Path) -> None:
+        self.gateways = gateways
+        self.exports = exports
+        self.thumbnails = Thumbnails()
+
+    async def find(self, key: str, job: str | None, *asked: Any) -> tuple[Any, ...]:
+        """The first page of what is asked for."""
+        if not job:
+            return (None, [], None, "", notices.empty("Choose a job, and its pairs are here."), "")
+        try:
+            client = await self.gateways.of(key)
+            return await self.show(client, None, await search(client, job, _query(*asked)))
+        except RetoucheError as error:
+            return _failed(notices.problem(error))
+        except ValidationError as error:
+            return _failed(notices.invalid(error))
+
+    async def select(self, key: str, at: Browsing | None, event: gr.SelectData) -> tuple[Any, ...]:
+        place = int(event.index)
+
+        async def move(_client: AsyncRetouche, now: Browsing, _reviewer: str) -> Browsing:
+            return Browsing(now.job, now.query, now.page, place)
+
+        return await self.moved(move)(key, at, "")
+
+    def moved(self, move: Move, then_on: bool = False) -> Callable[..., Awaitable[tuple[Any, ...]]]:
+        """The handler of a button that goes somewhere, or decides and then goes on."""
+
+        async def handler(key: str, at: Browsing | None, reviewer: str) -> tuple[Any, ...]:
+            if at is None:
+                return _failed(notices.empty("Choose a job first."))
+            try:
+                client = await self.gateways.of(key)
+                now = await move(client, at, reviewer)
+                told = ""
+                if then_on and now.open is not None:
+                    told = f"Pair {now.number}: {pair_view.caption(now.open)}"
+                    now = await turned(client, now, 1)
+                return await self.show(client, at, now, notices.good(told) if told else "")
+            except RetoucheError as error:
+                return _failed(notices.problem(error))
+
+        return handler
+
+    async def show(
+        self, client: AsyncRetouche, before: Browsing | None, now: Browsing, told: str = ""
+    ) -> tuple[Any, ...]:
+        """The values of _Shown.outputs."""
+        if now.open is None:
+            words = notices.empty(
+                "No pair is like that. Ask for less, or choose another job. The pairs of a running job are "
+                "here once its first 64 prompts are through."
+            )
+            return (now, [], None, pair_view.counts(now.page, 0), words, told)
+        gallery = gr.Gallery(selected_index=now.place)
+        if before is None or before.page != now.page:
+            pairs = [found.pair for found in now.page.pairs]
+            shown = await self.thumbnails.of(client, pairs)
+            captions = [pair_view.caption(found) for found in now.page.pairs]
+            gallery = gr.Gallery(list(zip(shown, captions, strict=True)), selected_index=now.place)
+        original, edited = [await picture(client, image) for image in before_and_after(now.open.pair)]
+        where = pair_view.counts(now.page, now.number)
+        return (now, gallery, gr.ImageSlider((original, edited), slider_position=50), where,
+                pair_view.facts(now.open), told)  # fmt: skip
+
+    async def jobs(self, key: str, job: str | None) -> Any:
+        """The jobs to choose from; the one chosen stays."""
+        try:
+            found = await newest_jobs(await self.gateways.of(key))
+        except RetoucheError:
+            return gr.skip()
+        choices = [(job_view.label(one), one.id) for one in found]
+        known = [identifier for _, identifier in choices]
+        first = next((one.id for one in found if one.shards_finished and one.report.pairs), None)
+        return gr.Dropdown(choices, value=job if job in known else first)
+
+    async def export(self, key: str, job: str | None, reviewed: Any, format: Any) -> tuple[Any, str]:
+        if not job:
+            return None, notices.empty("Choose a job first.")
+        file = self.exports / f"{job}-{reviewed}.{format}"
+        try:
+            await (await self.gateways.of(key)).export(job, file, format, reviewed)
+        except RetoucheError as error:
+            return None, notices.problem(error)
+        return str(file), notices.good("The file is below.")
+
+
+def build(gateways: Gateways, key: gr.Textbox, exports: Path) -> PairsTab:
+    """The tab's content; exported files are written to `exports`."""
+    browser = _Browser(gateways, exports)
+    with gr.Row(equal_height=False):
+        job = gr.Dropdown([], label="Job", elem_id="pairs-job", scale=3)
+        reviewer = gr.Textbox(
+            label="Your name",
+            info="Recorded with your decisions.",
+            elem_id="reviewer",
+            max_length=100,
+            scale=1,
+        )
+    asked = _questions()
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=320):
+            shown, buttons = _open_pair()
+        with gr.Column(scale=2, min_width=320):
+            shown["facts"] = gr.HTML(notices.empty("Choose a job, and its pairs are here."))
+    parts = _Shown(at=gr.State(None), **shown)
+    _wire(browser, key, reviewer, parts, buttons)
+    look = {"fn": browser.find, "inputs": [key, job, *asked], "outputs": parts.outputs}
+    gr.on([job.change, *(field.change for field in asked)], **look, trigger_mode="always_last")
+    _export(browser, key, job)
+    return PairsTab(job, look, {"fn": browser.jobs, "inputs": [key, job], "outputs": job})
+
+
+def _questions() -> list[Any]:
+    """What to look for; in the order of `_query`."""
+    with gr.Row():
+        text = gr.Textbox(label="Words", placeholder="red circle", elem_id="words", max_lines=1)
+        action = gr.Dropdown([("any", ""), *get_args(Action)], value="", label="Instruction")
+        decision = gr.Dropdown(
+            [("any", "any"), ("undecided", "none"), ("accepted", "accept"), ("rejected", "reject"),
+             ("flipped", "flip")],
+            value="any",
+            label="Decision",
+        )  # fmt: skip
+        order = gr.Dropdown(
+            [("as curated", "curated"), ("margin", "margin"), ("disagreement", "disagreement")],
+            value="curated",
+            label="Order",
+            elem_id="order",
+        )
+        descending = gr.Checkbox(False, label="largest first")
+    with gr.Accordion("Margins and disagreement", open=False), gr.Row():
+        info = "In units of each model's usual difference."
+        low = gr.Number(label="Margin at least", value=None, info=info)
+        high = gr.Number(label="Margin at most", value=None, info=info)
+        torn = gr.Number(label="Disagreement at least", value=None, minimum=0, info=info)
+        reward = gr.Textbox(label="Margin of one reward model", placeholder="all", info="Then as raw scores.")
+    return [text, action, decision, order, descending, low, high, torn, reward]
+
+
+def _query(text: str, action: str, decision: str, order: str, descending: bool, *numbers: Any) -> PairQuery:
+    low, high, torn, reward = numbers
+    return PairQuery.model_validate(
+        {
+            "text": text or "",
+            "action": action or None,
+            "decision": decision,
+            "order": order,
+            "descending": descending,
+            "min_margin": low,
+            "max_margin": high,
+            "min_disagreement": torn,
+            "reward": (reward or "").strip() or None,
+            "limit": PAGE,
+        }
+    )
+
+
+def _open_pair() -> tuple[dict[str, Any], dict[str, gr.Button]]:
+    """The open pair's images with the buttons below them, and all of the page."""
+    where = gr.HTML()
+    slider = gr.ImageSlider(
+        label="original | edited",
+        type="pil",
+        interactive=False,
+        elem_id="slider",
+        max_height=460,
+        format="png",
+    )
+    with gr.Row(elem_classes="decide"):
+        buttons = {
+            name: gr.Button(
+                label, elem_id=name, min_width=140, variant="primary" if name == "accept" else "secondary"
+            )
+            for name, label in _BUTTONS.items()
+        }
+    with gr.Row(elem_classes="sides"):
+        for name, label in _SIDES.items():
+            buttons[name] = gr.Button(label, elem_id=name, size="sm", min_width=80)
+    told = gr.HTML(elem_id="decided")
+    gr.HTML(f"<p class='note'>{_KEYS}</p>")
+    gallery = gr.Gallery(
+        label="This page: original and edit, the chosen one framed",
+        columns=4,
+        allow_preview=False,
+        height="auto",
+        object_fit="contain",
+        elem_id="gallery",
+        buttons=[],
+    )
+    return {"gallery": gallery, "slider": slider, "where": where, "told": told}, buttons
+
+
+def _wire(
+    browser: _Browser, key: gr.Textbox, reviewer: gr.Textbox, parts: _Shown, buttons: dict[str, gr.Button]
+) -> None:
+    given, outputs = [key, parts.at, reviewer], parts.outputs
+    for decision in ("accept", "reject", "flip"):
+        handler = browser.moved(_deciding(decision), then_on=True)
+        buttons[decision].click(handler, given, outputs, show_progress="hidden")
+    buttons["undo"].click(browser.moved(undone), given, outputs, show_progress="hidden")
+    for name, by in (("next", 1), ("back", -1)):
+        buttons[name].click(browser.moved(_turning(by)), given, outputs, show_progress="hidden")
+    parts.gallery.select(browser.select, [key, parts.at], outputs, show_progress="hidden")
+    for name, position in zip(_SIDES, (100, 50, 0), strict=True):
+        buttons[name].click(
+            lambda position=position: gr.ImageSlider(slider_position=position), None, parts.slider
+        )
+
+
+def _deciding(decision: Decision) -> Move:
+    async def move(client: AsyncRetouche, at: Browsing, reviewer: str) -> Browsing:
+        return await decided(client, at, decision, reviewer)
+
+    return move
+
+
+def _turning(by: int) -> Move:
+    async def move(client: AsyncRetouche, at: Browsing, _reviewer: str) -> Browsing:
+        return await turned(client, at, by)
+
+    return move
+
+
+def _export(browser: _Browser, key: gr.Textbox, job: gr.Dropdown) -> None:
+    with gr.Accordion("Take them away", open=False, elem_id="take-away"):
+        reviewed = gr.Radio(_REVIEWED, value="not_rejected", label="Which pairs")
+        format = gr.Radio(["ndjson", "parquet"], value="ndjson", label="As")
+        write = gr.Button("Write the file", elem_id="export")
+        told = gr.HTML()
+        file = gr.File(label="The file", interactive=False, elem_id="exported")
+        gr.HTML(
+            "<p class='note'>With their images, in the layout of Pick-a-Pic: <code>retouche pairs export JOB "
+            "--reviewed not_rejected --output pairs</code>. To train on them: <code>retouche train JOB "
+            "--reviewed only</code>.</p>"
+        )
+    write.click(browser.export, [key, job, reviewed, format], [file, told])
+
+
+def _failed(notice: str) -> tuple[Any, ...]:
+    """Everything stays as it is, and the notice is shown."""
+    return (gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), notice)

@@ -1,0 +1,145 @@
+"""Training runs: their curves as they grow, and how the tuned model compares with its base."""
+
+import asyncio
+from typing import Any
+
+import gradio as gr
+
+from retouche.client import AsyncRetouche
+from retouche.contract.evaluation import TRUTH, Comparison, Evaluation
+from retouche.contract.runs import Run
+from retouche.errors import BadPrompts, RetoucheError
+from retouche.evaluation import evaluate
+from studio import notices, run_view
+from studio.gateways import Gateways
+from studio.live import Live
+
+SHOWN = 50
+_COMPARISONS = 24
+_MOST_PROMPTS = 200
+_PROGRESS = gr.Progress()  # as a default it asks gradio for one of the call's own
+
+
+def build(gateways: Gateways, key: gr.Textbox) -> Live:
+    """The tab's content, and what keeps it current."""
+    chosen = gr.Dropdown([], label="Run", elem_id="run")
+    summary = gr.HTML("<div class='notice empty' role='status'><div>Asking for the runs…</div></div>")
+    with gr.Row():
+        cancel = gr.Button("Stop it after a last checkpoint", variant="stop")
+        retry = gr.Button("Go on with it")
+    outcome = gr.HTML()
+    curves = gr.HTML(elem_id="curves")
+    gr.HTML("<h2>Did it get better?</h2>")
+    table, pictures = gr.HTML(elem_id="evaluation"), gr.HTML()
+    with gr.Accordion("Compare it on prompts of your own", open=False):
+        prompts = gr.Textbox(label="Prompts, one a line", lines=4, elem_id="evaluation-prompts")
+        images = gr.Slider(1, 8, value=1, step=1, label="Images per prompt", info="Each from another seed.")
+        compare = gr.Button("Compare with the base", elem_id="compare")
+        compared = gr.HTML()
+    timer = gr.Timer(2, active=False)
+    watch = {"fn": _watching(gateways), "inputs": [key, chosen], "outputs": [chosen, summary, curves]}
+    live = Live(timer, key, watch)
+    judge = {"fn": _judging(gateways), "inputs": [key, chosen], "outputs": [table, pictures]}
+    chosen.change(**live.look)
+    chosen.change(**judge)
+    cancel.click(_acting(gateways, "cancel"), [key, chosen], outcome)
+    retry.click(_acting(gateways, "retry"), [key, chosen], outcome)
+    compare.click(_comparing(gateways), [key, chosen, prompts, images], compared).then(**judge)
+    return live
+
+
+def _watching(gateways: Gateways) -> Any:
+    async def watch(key: str, chosen: str | None) -> tuple[Any, Any, Any]:
+        try:
+            client = await gateways.of(key)
+            runs = await _newest(client)
+            run = next((run for run in runs if run.id == chosen), None)
+            if run is None and chosen:
+                run = await client.run(chosen)
+            run = run or (runs[0] if runs else None)
+            metrics = await client.run_metrics(run.id) if run else []
+        except RetoucheError as error:
+            return gr.skip(), notices.problem(error), gr.skip()
+        if run is None:
+            told = "There is no run yet. Train on a finished job: retouche train JOB --steps 60"
+            return gr.Dropdown([], value=None), notices.empty(told), ""
+        choices = [(run_view.label(one), one.id) for one in runs]
+        return gr.Dropdown(choices, value=run.id), run_view.summary(run), run_view.curves(metrics)
+
+    return watch
+
+
+async def _newest(client: AsyncRetouche) -> list[Run]:
+    found: list[Run] = []
+    async for run in client.runs():
+        found.append(run)
+        if len(found) == SHOWN:
+            break
+    return found
+
+
+def _judging(gateways: Gateways) -> Any:
+    async def judge(key: str, chosen: str | None) -> tuple[str, str]:
+        if not chosen:
+            return "", ""
+        try:
+            client = await gateways.of(key)
+            found = await client.evaluations(chosen)
+            if not found:
+                told = "Nobody has compared it with its base yet. Do it below, or with: retouche evaluate"
+                return notices.empty(told), ""
+            shown = _telling(found[0])
+            references = sorted({image for one in shown for image in (one.base, one.tuned)})
+            pictures = await asyncio.gather(*(client.image(reference) for reference in references))
+        except RetoucheError as error:
+            return notices.problem(error), ""
+        known = dict(zip(references, pictures, strict=True))
+        return run_view.evaluation_table(found[0]), run_view.side_by_side(shown, known)
+
+    return judge
+
+
+def _telling(evaluation: Evaluation) -> list[Comparison]:
+    """Those that changed most, gains first; by the truth where there is one."""
+    name = TRUTH if TRUTH in evaluation.judgements else next(iter(evaluation.judgements))
+    ordered = sorted(evaluation.comparisons, key=lambda one: one.base_scores[name] - one.tuned_scores[name])
+    half = _COMPARISONS // 2
+    return ordered if len(ordered) <= _COMPARISONS else ordered[:half] + ordered[-half:]
+
+
+def _comparing(gateways: Gateways) -> Any:
+    async def compare(
+        key: str, chosen: str | None, prompts: str, images: int, progress: gr.Progress = _PROGRESS
+    ) -> str:
+        lines = [line.strip() for line in prompts.splitlines() if line.strip()]
+        try:
+            if not chosen:
+                raise BadPrompts("Choose a run first.")
+            if not 0 < len(lines) <= _MOST_PROMPTS:
+                raise BadPrompts(
+                    f"Write 1 to {_MOST_PROMPTS} prompts, one a line; there are {len(lines)}. "
+                    "For more there is: retouche evaluate"
+                )
+            client = await gateways.of(key)
+            told = lambda done, of: progress((done, of), desc="drawing both")  # noqa: E731
+            found = await evaluate(client, chosen, lines, images_per_prompt=images, told=told)
+            await client.keep_evaluation(found)
+        except RetoucheError as error:
+            return notices.problem(error)
+        return notices.good("Compared. The table above is of the evaluation with most prompts.")
+
+    return compare
+
+
+def _acting(gateways: Gateways, verb: str) -> Any:
+    async def act(key: str, chosen: str | None) -> str:
+        if not chosen:
+            return notices.empty("Choose a run first.")
+        try:
+            client = await gateways.of(key)
+            run = await (client.cancel_run(chosen) if verb == "cancel" else client.retry_run(chosen))
+        except RetoucheError as error:
+            return notices.problem(error)
+        return notices.good(f"{run.id} is {run.state}.")
+
+    return act
