@@ -42,7 +42,7 @@ class Need:
     @property
     def facts(self) -> ModelFacts | None:
         """What is known of it; None for a model that deploy/models.yaml does not name."""
-        return _known().get(self.model)
+        return known_models().get(self.model)
 
     @property
     def folder(self) -> Path | None:
@@ -120,6 +120,7 @@ def _numbers(file: Path) -> int:
 
 
 @cache
-def _known() -> dict[str, ModelFacts]:
+def known_models() -> dict[str, ModelFacts]:
+    """What deploy/models.yaml says, by the names that profiles have; empty outside a checkout."""
     content = yaml.safe_load(KNOWN.read_text()) if KNOWN.is_file() else {}
     return TypeAdapter(dict[str, ModelFacts]).validate_python(content)

@@ -72,10 +72,13 @@ def load_part(model_class: Loads, model: str, revision: str | None, dtype: str, 
     _quiet()
     name = f"{model}/{folder}" if folder else model
     options = {"subfolder": folder, "revision": revision or "main", "use_safetensors": True}
-    options |= {"dtype": getattr(torch, dtype), "output_loading_info": True}
     try:
         _, report = model_class.from_pretrained(
-            located(model), device_map=_NOWHERE, ignore_mismatched_sizes=True, **options
+            located(model),
+            device_map=_NOWHERE,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
         )
         require_all(
             name,
@@ -84,10 +87,11 @@ def load_part(model_class: Loads, model: str, revision: str | None, dtype: str, 
             unknown=report["unexpected_keys"],
             misshapen={key: (found, needed) for key, found, needed in report["mismatched_keys"]},
         )
-        part, _ = model_class.from_pretrained(located(model), device_map={"": device()}, **options)
+        return model_class.from_pretrained(
+            located(model), device_map={"": device()}, dtype=getattr(torch, dtype), **options
+        )
     except (OSError, SafetensorError) as error:
         raise unreadable(name, error, _SAVE) from None
-    return part
 
 
 def _models(index: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ _SHARED = ("cross_attention_dim", "block_out_channels", "layers_per_block")  # b
 
 def load(profile: EditingProfile) -> Editor:
     """The editor that draws from noise: the profile's `controlnet` on its `model`."""
-    pipeline = _load(StableDiffusionControlNetPipeline, profile)
+    pipeline = load_editor(StableDiffusionControlNetPipeline, profile)
 
     def run(edits: Sequence[Edit]) -> list[Image.Image]:
         return _run(pipeline, edits, {"image": in_steps(edits, pixel_step(pipeline))})
@@ -36,7 +36,7 @@ def load(profile: EditingProfile) -> Editor:
 
 def load_img2img(profile: EditingProfile) -> Editor:
     """The editor that starts from the source."""
-    pipeline = _load(StableDiffusionControlNetImg2ImgPipeline, profile)
+    pipeline = load_editor(StableDiffusionControlNetImg2ImgPipeline, profile)
 
     def run(edits: Sequence[Edit]) -> list[Image.Image]:
         sources, strength = in_steps(edits, pixel_step(pipeline)), edits[0].request.strength
@@ -45,7 +45,13 @@ def load_img2img(profile: EditingProfile) -> Editor:
     return in_full_batches(run, profile.max_batch)
 
 
-def _load(kind: Loads, profile: EditingProfile) -> Any:
+def load_editor(kind: Loads, profile: EditingProfile) -> Any:
+    """The pipeline of `kind`: the profile's ControlNet on its base.
+
+    Raises:
+        BadRequest: the profile names no ControlNet.
+        ModelFailure: the ControlNet was made for another base, or one of them is not what it should be.
+    """
     if profile.controlnet is None:
         raise BadRequest(f"editing.controlnet: {profile.editor} needs one; name a folder or Hub id")
     controlnet = load_part(ControlNetModel, profile.controlnet, profile.controlnet_revision, profile.dtype)

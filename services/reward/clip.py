@@ -42,6 +42,7 @@ def load_model(model: str, revision: str | None, dtype: str, **parts: Any) -> CL
             source,
             revision=revision or "main",
             dtype=getattr(torch, dtype),
+            device_map={"": device()},
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are reported, with all other faults
@@ -56,7 +57,7 @@ def load_model(model: str, revision: str | None, dtype: str, **parts: Any) -> CL
         unknown=report["unexpected_keys"],
         misshapen={name: (found, needed) for name, found, needed in report["mismatched_keys"]},
     )
-    clip.eval().to(device())
+    clip.eval()
     return clip
 
 

@@ -12,7 +12,7 @@ from services.reward.reward_model import RewardModel
 def load(choice: RewardChoice) -> RewardModel:
     """Raw: the cosine, about 0.21. Published: times the temperature, about 21."""
     model = clip.load_model(choice.model, choice.revision, choice.dtype)
-    temperature = model.logit_scale.exp().item()
+    temperature = model.logit_scale.exp().detach()
     return clip.CosineReward(
         clip.load_prompts(choice, model),
         clip.load_processor(choice),

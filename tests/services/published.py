@@ -1,6 +1,7 @@
 """Reward checkpoints as they are published, at a reduced width: key names and shapes written out by hand."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -24,6 +25,37 @@ TOKENS = [letter + end for end in ("", "</w>") for letter in ascii_lowercase] + 
 BLIP_VISION_WIDTH, BLIP_TEXT_WIDTH, BERT_POSITIONS = 192, 128, 40
 BERT_TOKENS = "[PAD] [UNK] [CLS] [SEP] [MASK] a red blue circle square above".split()
 PROMPTS = ("a red circle above a blue square", "a blue square", "a blue circle above " * 40)
+
+
+@dataclass(frozen=True)
+class ClipSizes:
+    """Of a CLIPModel; the defaults are the reduced ones."""
+
+    text_width: int = TEXT_WIDTH
+    text_layers: int = TEXT_LAYERS
+    vision_width: int = VISION_WIDTH
+    vision_layers: int = VISION_LAYERS
+    embedding: int = EMBEDDING
+    patch: int = PATCH
+    tokens: int = len(TOKENS)
+
+    @property
+    def positions(self) -> int:
+        return (SIDE // self.patch) ** 2 + 1
+
+
+@dataclass(frozen=True)
+class BlipSizes:
+    """Of ImageReward; the defaults are the reduced ones."""
+
+    vision_width: int = BLIP_VISION_WIDTH
+    vision_layers: int = VISION_LAYERS
+    text_width: int = BLIP_TEXT_WIDTH
+    text_layers: int = TEXT_LAYERS
+    text_positions: int = BERT_POSITIONS
+    patch: int = PATCH
+    tokens: int = len(BERT_TOKENS)
+    projection: int = 32
 
 
 def pictures() -> list[Image.Image]:
@@ -52,21 +84,24 @@ def _scaled(name: str, tensor: torch.Tensor) -> torch.Tensor:
     return tensor * (1.5 / tensor[0].numel() ** 0.5 if "embed" not in name else 0.5)
 
 
-def clip_shapes() -> Shapes:
+def clip_shapes(sizes: ClipSizes = ClipSizes()) -> Shapes:
     """A CLIPModel as transformers saves it: PickScore_v1, clip-vit-large-patch14."""
     shapes: Shapes = {
         "logit_scale": (),
-        "text_model.embeddings.token_embedding.weight": (len(TOKENS), TEXT_WIDTH),
-        "text_model.embeddings.position_embedding.weight": (LENGTH, TEXT_WIDTH),
-        "text_projection.weight": (EMBEDDING, TEXT_WIDTH),
-        "vision_model.embeddings.class_embedding": (VISION_WIDTH,),
-        "vision_model.embeddings.patch_embedding.weight": (VISION_WIDTH, 3, PATCH, PATCH),
-        "vision_model.embeddings.position_embedding.weight": ((SIDE // PATCH) ** 2 + 1, VISION_WIDTH),
-        "visual_projection.weight": (EMBEDDING, VISION_WIDTH),
+        "text_model.embeddings.token_embedding.weight": (sizes.tokens, sizes.text_width),
+        "text_model.embeddings.position_embedding.weight": (LENGTH, sizes.text_width),
+        "text_projection.weight": (sizes.embedding, sizes.text_width),
+        "vision_model.embeddings.class_embedding": (sizes.vision_width,),
+        "vision_model.embeddings.patch_embedding.weight": (sizes.vision_width, 3, sizes.patch, sizes.patch),
+        "vision_model.embeddings.position_embedding.weight": (sizes.positions, sizes.vision_width),
+        "visual_projection.weight": (sizes.embedding, sizes.vision_width),
     }
     for name in ("text_model.final_layer_norm", "vision_model.pre_layrnorm", "vision_model.post_layernorm"):
-        shapes |= norm(name, TEXT_WIDTH if name.startswith("text") else VISION_WIDTH)
-    towers = (("text_model", TEXT_WIDTH, TEXT_LAYERS), ("vision_model", VISION_WIDTH, VISION_LAYERS))
+        shapes |= norm(name, sizes.text_width if name.startswith("text") else sizes.vision_width)
+    towers = (
+        ("text_model", sizes.text_width, sizes.text_layers),
+        ("vision_model", sizes.vision_width, sizes.vision_layers),
+    )
     for tower, width, layers in towers:
         for layer in (f"{tower}.encoder.layers.{number}" for number in range(layers)):
             for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
@@ -78,21 +113,24 @@ def clip_shapes() -> Shapes:
     return shapes
 
 
-def open_clip_shapes() -> Shapes:
+def open_clip_shapes(sizes: ClipSizes = ClipSizes()) -> Shapes:
     """The same model as open_clip saves it: HPS_v2.1_compressed.pt."""
     shapes: Shapes = {
         "logit_scale": (),
-        "positional_embedding": (LENGTH, TEXT_WIDTH),
-        "text_projection": (TEXT_WIDTH, EMBEDDING),
-        "token_embedding.weight": (len(TOKENS), TEXT_WIDTH),
-        "visual.class_embedding": (VISION_WIDTH,),
-        "visual.positional_embedding": ((SIDE // PATCH) ** 2 + 1, VISION_WIDTH),
-        "visual.proj": (VISION_WIDTH, EMBEDDING),
-        "visual.conv1.weight": (VISION_WIDTH, 3, PATCH, PATCH),
+        "positional_embedding": (LENGTH, sizes.text_width),
+        "text_projection": (sizes.text_width, sizes.embedding),
+        "token_embedding.weight": (sizes.tokens, sizes.text_width),
+        "visual.class_embedding": (sizes.vision_width,),
+        "visual.positional_embedding": (sizes.positions, sizes.vision_width),
+        "visual.proj": (sizes.vision_width, sizes.embedding),
+        "visual.conv1.weight": (sizes.vision_width, 3, sizes.patch, sizes.patch),
     }
-    shapes |= norm("visual.ln_pre", VISION_WIDTH) | norm("visual.ln_post", VISION_WIDTH)
-    shapes |= norm("ln_final", TEXT_WIDTH)
-    towers = (("transformer", TEXT_WIDTH, TEXT_LAYERS), ("visual.transformer", VISION_WIDTH, VISION_LAYERS))
+    shapes |= norm("visual.ln_pre", sizes.vision_width) | norm("visual.ln_post", sizes.vision_width)
+    shapes |= norm("ln_final", sizes.text_width)
+    towers = (
+        ("transformer", sizes.text_width, sizes.text_layers),
+        ("visual.transformer", sizes.vision_width, sizes.vision_layers),
+    )
     for tower, width, layers in towers:
         for layer in (f"{tower}.resblocks.{number}" for number in range(layers)):
             shapes |= {
@@ -115,41 +153,41 @@ def linear_head_shapes(width: int) -> Shapes:
     return shapes
 
 
-def image_reward_shapes() -> Shapes:
+def image_reward_shapes(sizes: BlipSizes = BlipSizes()) -> Shapes:
     """ImageReward.pt: BLIP's two transformers, projections that go unused, and the head."""
-    blip, patches = "blip.visual_encoder", (SIDE // PATCH) ** 2
+    blip, patches = "blip.visual_encoder", (SIDE // sizes.patch) ** 2
     shapes: Shapes = {
-        f"{blip}.cls_token": (1, 1, BLIP_VISION_WIDTH),
-        f"{blip}.pos_embed": (1, patches + 1, BLIP_VISION_WIDTH),
-        f"{blip}.patch_embed.proj.weight": (BLIP_VISION_WIDTH, 3, PATCH, PATCH),
-        f"{blip}.patch_embed.proj.bias": (BLIP_VISION_WIDTH,),
+        f"{blip}.cls_token": (1, 1, sizes.vision_width),
+        f"{blip}.pos_embed": (1, patches + 1, sizes.vision_width),
+        f"{blip}.patch_embed.proj.weight": (sizes.vision_width, 3, sizes.patch, sizes.patch),
+        f"{blip}.patch_embed.proj.bias": (sizes.vision_width,),
     }
-    shapes |= norm(f"{blip}.norm", BLIP_VISION_WIDTH)
-    for block in (f"{blip}.blocks.{number}" for number in range(VISION_LAYERS)):
-        shapes |= norm(f"{block}.norm1", BLIP_VISION_WIDTH) | norm(f"{block}.norm2", BLIP_VISION_WIDTH)
-        shapes |= linear(f"{block}.attn.qkv", BLIP_VISION_WIDTH, 3 * BLIP_VISION_WIDTH)
-        shapes |= linear(f"{block}.attn.proj", BLIP_VISION_WIDTH, BLIP_VISION_WIDTH)
-        shapes |= linear(f"{block}.mlp.fc1", BLIP_VISION_WIDTH, 4 * BLIP_VISION_WIDTH)
-        shapes |= linear(f"{block}.mlp.fc2", 4 * BLIP_VISION_WIDTH, BLIP_VISION_WIDTH)
-    for number in range(TEXT_LAYERS):
-        shapes |= _bert_layer(f"blip.text_encoder.encoder.layer.{number}")
+    shapes |= norm(f"{blip}.norm", sizes.vision_width)
+    for block in (f"{blip}.blocks.{number}" for number in range(sizes.vision_layers)):
+        shapes |= norm(f"{block}.norm1", sizes.vision_width) | norm(f"{block}.norm2", sizes.vision_width)
+        shapes |= linear(f"{block}.attn.qkv", sizes.vision_width, 3 * sizes.vision_width)
+        shapes |= linear(f"{block}.attn.proj", sizes.vision_width, sizes.vision_width)
+        shapes |= linear(f"{block}.mlp.fc1", sizes.vision_width, 4 * sizes.vision_width)
+        shapes |= linear(f"{block}.mlp.fc2", 4 * sizes.vision_width, sizes.vision_width)
+    for number in range(sizes.text_layers):
+        shapes |= _bert_layer(f"blip.text_encoder.encoder.layer.{number}", sizes)
     embeddings = "blip.text_encoder.embeddings"
     shapes |= {
-        f"{embeddings}.position_ids": (1, BERT_POSITIONS),
-        f"{embeddings}.word_embeddings.weight": (len(BERT_TOKENS), BLIP_TEXT_WIDTH),
-        f"{embeddings}.position_embeddings.weight": (BERT_POSITIONS, BLIP_TEXT_WIDTH),
+        f"{embeddings}.position_ids": (1, sizes.text_positions),
+        f"{embeddings}.word_embeddings.weight": (sizes.tokens, sizes.text_width),
+        f"{embeddings}.position_embeddings.weight": (sizes.text_positions, sizes.text_width),
     }
-    shapes |= norm(f"{embeddings}.LayerNorm", BLIP_TEXT_WIDTH)
-    shapes |= linear("blip.vision_proj", BLIP_VISION_WIDTH, 32) | linear(
-        "blip.text_proj", BLIP_TEXT_WIDTH, 32
+    shapes |= norm(f"{embeddings}.LayerNorm", sizes.text_width)
+    shapes |= linear("blip.vision_proj", sizes.vision_width, sizes.projection) | linear(
+        "blip.text_proj", sizes.text_width, sizes.projection
     )
-    return shapes | {f"mlp.{name}": shape for name, shape in linear_head_shapes(BLIP_TEXT_WIDTH).items()}
+    return shapes | {f"mlp.{name}": shape for name, shape in linear_head_shapes(sizes.text_width).items()}
 
 
-def _bert_layer(layer: str) -> Shapes:
-    width = BLIP_TEXT_WIDTH
+def _bert_layer(layer: str, sizes: BlipSizes) -> Shapes:
+    width = sizes.text_width
     shapes: Shapes = {}
-    for attention, context in (("attention", width), ("crossattention", BLIP_VISION_WIDTH)):
+    for attention, context in (("attention", width), ("crossattention", sizes.vision_width)):
         shapes |= linear(f"{layer}.{attention}.self.query", width, width)
         shapes |= linear(f"{layer}.{attention}.self.key", context, width)
         shapes |= linear(f"{layer}.{attention}.self.value", context, width)
