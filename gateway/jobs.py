@@ -173,8 +173,10 @@ async def _prompt_set(request: Request, tenant: str, spec: CurationSpec) -> Prom
         return await keep_inline(store, tenant, spec.prompts)
     assert spec.prompt_set is not None
     await check_prompt_set(request, tenant, spec.prompt_set)
-    data = await store.get(prompt_set_path(spec.prompt_set))
-    return PromptSetInfo(prompt_set=spec.prompt_set, prompts=data.count(b"\n"))
+    prompts = 0
+    async for part in store.stream(prompt_set_path(spec.prompt_set)):
+        prompts += part.count(b"\n")
+    return PromptSetInfo(prompt_set=spec.prompt_set, prompts=prompts)
 
 
 async def _enqueue_pending(app: FastAPI, job_id: str) -> bool:

@@ -73,9 +73,10 @@ async def keep_inline(store: ObjectStore, tenant: str, prompts: Iterable[str]) -
 async def keep(store: ObjectStore, tenant: str, spool: IO[bytes], count: int) -> PromptSetInfo:
     """Store what was spooled under its digest, for the tenant to see."""
     spool.seek(0)
-    data = spool.read()
-    reference = "sha256:" + hashlib.sha256(data).hexdigest()
-    await store.create(prompt_set_path(reference), data)
+    reference = "sha256:" + hashlib.file_digest(spool, "sha256").hexdigest()  # type: ignore[arg-type]
+    if not await store.exists(prompt_set_path(reference)):
+        spool.seek(0)
+        await store.put_file(prompt_set_path(reference), spool)
     await own(store, tenant, "prompts", reference)
     return PromptSetInfo(prompt_set=reference, prompts=count)
 

@@ -27,7 +27,7 @@ from contextlib import suppress
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 import obstore
@@ -108,8 +108,8 @@ class ObjectStore:
             await asyncio.sleep(0.05 * 2**attempt)
         raise StoreUnavailable(f"the object store does not decide who creates {path}; try again")
 
-    async def put_file(self, path: str, file: Path) -> None:
-        """Write a file of any size, replacing what was there."""
+    async def put_file(self, path: str, file: Path | IO[bytes]) -> None:
+        """Write a file of any size, an open one from where it stands, replacing what was there."""
         with translated(path):
             await obstore.put_async(self._store, path, file)
 

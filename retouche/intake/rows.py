@@ -85,7 +85,11 @@ def open_file(file: Path, name: str) -> DataFile:
 
 def undecodable(text: str) -> bool:
     """Whether bytes that are not UTF-8 were read into it."""
-    return any("\udc80" <= character <= "\udcff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _lines(file: Path) -> Iterator[str]:

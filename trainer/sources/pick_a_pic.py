@@ -86,10 +86,10 @@ def _check_columns(path: Path, schema: pa.Schema) -> None:
 
 def _rows(files: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
     for path in files:
-        number = 0
+        number = 1
         for part in pq.ParquetFile(path).iter_batches(_ROWS_AT_ONCE):
             for row in part.to_pylist():
-                yield f"{path.name} row {number}", row
+                yield f"{path.name} row {number:,}", row
                 number += 1
 
 
