@@ -22,8 +22,9 @@ from bench.stub_services import Stage
 from retouche.client.stages import StageClient
 from retouche.contract.jobs import SHARD_PROMPTS, CurationSpec, JobReport
 from retouche.contract.stages import STAGES
-from worker.curate import ShardPrompts, curate, prepare
+from worker.curate import ShardPrompts, curate
 from worker.limits import Limit
+from worker.prepare import prepare
 from worker.settings import Settings
 
 PROMPTS = [f"a square, number {index}" for index in range(SHARD_PROMPTS)]

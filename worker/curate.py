@@ -34,7 +34,7 @@ from retouche.contract.stages import (
     RewardRequest,
     Score,
 )
-from retouche.errors import BadImage, BadRequest, RetoucheError
+from retouche.errors import BadImage, RetoucheError
 from worker.limits import Limit
 from worker.pairs import pairs_of
 from worker.seeds import editing_seed, generation_seed
@@ -90,34 +90,6 @@ class Dropped(Exception):
         super().__init__(reason)
         self.reason = reason
         self.error = error.detail if error else None
-
-
-async def prepare(spec: CurationSpec, client: StageClient, limits: dict[str, Limit]) -> Curation:
-    """Learn which reward models there are, and their margins; waits for services that are still loading.
-
-    Raises:
-        ServiceAway: the reward service is not there within the patience.
-        BadRequest: the specification names a reward model that the service does not have, or it has none.
-    """
-
-    async def ready() -> dict[str, float]:
-        readiness = await client.readiness("reward")
-        models.update(readiness.models)
-        return readiness.margins
-
-    models: dict[str, ModelIdentity] = {}
-    defaults = await limits["reward"](ready)
-    margins = {rule.name: rule.margin for rule in spec.rewards} or defaults
-    if not margins:
-        raise BadRequest(
-            "the reward service names no reward model with a margin, so nothing can vote; "
-            "name some in the job's `rewards`, or give its profile `rewards`"
-        )
-    if unknown := sorted(set(margins) - set(models)):
-        raise BadRequest(
-            f"there is no reward model {unknown[0]!r}; the service has {', '.join(sorted(models))}"
-        )
-    return Curation(spec, client, limits, margins, models)
 
 
 async def curate(curation: Curation, shard: ShardPrompts) -> tuple[list[PreferencePair], list[ImageTrace]]:

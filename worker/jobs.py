@@ -37,8 +37,9 @@ from retouche.pairs import write_pairs, write_traces
 from retouche.queue import curate_queue, enqueue_next
 from retouche.store import ObjectStore, job_path, prompt_set_path, shard_path
 from retouche.tenancy import own_images, owns
-from worker.curate import Curation, ShardPrompts, curate, prepare
+from worker.curate import Curation, ShardPrompts, curate
 from worker.limits import Limit, ServiceAway
+from worker.prepare import prepare
 from worker.settings import Settings
 
 _PUBLISH_SECONDS = 0.5

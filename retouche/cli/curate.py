@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from retouche.cli.progress import follow, summary
 from retouche.cli.terminal import Json, console, gateway, print_json
 from retouche.client import Retouche
-from retouche.contract.jobs import CurationSpec
+from retouche.contract.jobs import CurationSpec, ModelIdentities
 from retouche.errors import BadPrompts, FieldProblem, InvalidPayload
 from retouche.intake.images import Side, Wanted
 from retouche.intake.rows import Skipped
@@ -61,7 +61,8 @@ def curate(
     }
     with gateway() as client:
         wanted = Wanted(side=side, column=column, image_column=image_column)
-        job = client.submit(_spec({**_source(client, prompts, file, images, wanted), **options}))
+        spec = _spec({**_source(client, prompts, file, images, wanted), **options})
+        job = client.submit(spec.model_copy(update={"models": _models(client, spec, images)}))
         if wait:
             try:
                 job = follow(client, job.id, images_per_prompt)
@@ -98,6 +99,14 @@ def _source(
         console.print(f"left out {skipped.count:,} rows that cannot be used:", highlight=False)
         console.print("\n".join(skipped.problems), highlight=False, markup=False, soft_wrap=True)
     return {"prompt_set": uploaded.prompt_set}
+
+
+def _models(client: Retouche, spec: CurationSpec, images: str | None) -> ModelIdentities | None:
+    """Those that are deployed now, and at work in such a job; None while they are not known."""
+    if (models := client.deployed_models([rule.name for rule in spec.rewards])) is None:
+        return None
+    idle = [*(["generation"] if images else []), *(["critique", "instruction"] if spec.style else [])]
+    return models.model_copy(update=dict.fromkeys(idle))
 
 
 def _rule(text: str) -> dict[str, str]:

@@ -58,6 +58,7 @@ def loop(
 
 def _curate(client: Retouche, prompts: list[str], images: int, adapter: str | None, seed: int) -> str:
     spec = CurationSpec(
+        models=client.deployed_models(),
         prompts=tuple(prompts),
         images_per_prompt=images,
         seed=seed,

@@ -23,6 +23,7 @@ from retouche.contract.jobs import (
     Job,
     JobEvent,
     JobPage,
+    ModelIdentities,
     PairPage,
     PreferencePair,
     PromptSetInfo,
@@ -111,6 +112,19 @@ class AsyncRetouche:
     async def overview(self) -> Overview:
         """How busy the queues and the services are."""
         return await self._json("GET", "/v1/overview", Overview)
+
+    async def deployed_models(self, rewards: Collection[str] = ()) -> ModelIdentities | None:
+        """The models that a job submitted now would get, for its `models`; None while a service is not ready.
+
+        `rewards`: those that the job names; none: every one that votes by the profile.
+        """
+        found = {stage: status.readiness for stage, status in (await self.services()).items()}
+        reward = found.pop("reward")
+        if reward is None or None in found.values() or not set(rewards) <= reward.models.keys():
+            return None
+        made = {stage: readiness.models[stage] for stage, readiness in found.items() if readiness}
+        voting = {name: reward.models[name] for name in sorted(rewards or reward.margins)}
+        return ModelIdentities.model_validate({**made, "rewards": voting})
 
     async def upload_image(self, image: bytes | Path) -> ImageInfo:
         """Store an encoded PNG, JPEG or WebP image."""

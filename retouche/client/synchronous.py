@@ -17,6 +17,7 @@ from retouche.contract.jobs import (
     ImageTrace,
     Job,
     JobEvent,
+    ModelIdentities,
     PreferencePair,
     PromptSetInfo,
 )
@@ -90,6 +91,9 @@ class Retouche:
 
     def overview(self) -> Overview:
         return self._wait(self._client.overview())
+
+    def deployed_models(self, rewards: Collection[str] = ()) -> ModelIdentities | None:
+        return self._wait(self._client.deployed_models(rewards))
 
     def upload_image(self, image: bytes | Path) -> ImageInfo:
         return self._wait(self._client.upload_image(image))

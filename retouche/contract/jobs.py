@@ -102,6 +102,19 @@ class StartingImage(Frozen):
         return self
 
 
+class ModelIdentities(Frozen):
+    """Which models made a pair, or are to make all pairs of a job.
+
+    A job's `style` takes the place of critique and instruction.
+    """
+
+    generation: ModelIdentity | None = Field(description="null: the job started from an existing image")
+    critique: ModelIdentity | None = None
+    instruction: ModelIdentity | None = None
+    editing: ModelIdentity
+    rewards: dict[RewardName, ModelIdentity]
+
+
 class CurationSpec(Frozen):
     """A curation job, completely: the same specification is the same job.
 
@@ -117,6 +130,11 @@ class CurationSpec(Frozen):
     prompts: Annotated[tuple[Prompt, ...], Field(min_length=1, max_length=MAX_INLINE_PROMPTS)] | None = None
     prompt_set: Digest | None = None
     profile: ProfileName = None
+    models: ModelIdentities | None = Field(
+        default=None,
+        description="a shard that finds others deployed is given up; none: whichever are deployed, and the "
+        "same specification stays the same job when they change",
+    )
     images_per_prompt: Annotated[int, Field(ge=1, le=16)] = 1
     instructions_per_image: Annotated[int, Field(ge=1, le=8)] = 3
     edits_per_instruction: Annotated[int, Field(ge=1, le=8)] = 1
@@ -227,16 +245,6 @@ class PromptSetInfo(Payload):
 
     prompt_set: Digest
     prompts: int
-
-
-class ModelIdentities(Frozen):
-    """Which models made a pair. A job's `style` takes the place of critique and instruction."""
-
-    generation: ModelIdentity | None = Field(description="null: the job started from an existing image")
-    critique: ModelIdentity | None = None
-    instruction: ModelIdentity | None = None
-    editing: ModelIdentity
-    rewards: dict[RewardName, ModelIdentity]
 
 
 class PreferencePair(Payload):

@@ -19,14 +19,16 @@ from retouche.contract.jobs import (
     RewardRule,
     StartingImage,
 )
+from retouche.contract.payload import ModelIdentity
 from retouche.contract.stages import STAGES
-from retouche.errors import BadRequest
+from retouche.errors import BadRequest, Conflict
 from retouche.images import encode
 from retouche.pairs import read_pairs, write_pairs
 from retouche.store import ObjectStore
 from tests.live import live
-from worker.curate import ShardPrompts, curate, prepare
+from worker.curate import ShardPrompts, curate
 from worker.limits import Limit, ServiceAway
+from worker.prepare import prepare
 
 Curated = tuple[list[PreferencePair], list[ImageTrace], JobReport]
 
@@ -162,6 +164,28 @@ def test_a_reward_model_that_is_not_there_is_named(services: str) -> None:
 def test_a_reward_service_without_a_model_is_a_bad_request(store: ObjectStore) -> None:
     with live(create_app(store, margins={})) as url, pytest.raises(BadRequest, match="nothing can vote"):
         curated(url, ["a square"])
+
+
+DEPLOYED = {**{stage: MODELS[stage] for stage in STAGES[:4]}, "rewards": {"redness": MODELS["redness"]}}
+OTHER = ModelIdentity(id="stub-editing", revision="2")
+
+
+def test_a_job_for_the_models_that_are_deployed(services: str) -> None:
+    pairs, _, _ = curated(services, ["a square"], models=DEPLOYED)
+    assert len(pairs) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        ({"editing": OTHER}, "for editing stub-editing@2, and stub-editing@1 is deployed"),
+        ({"rewards": {"redness": OTHER}}, "for reward redness stub-editing@2, and stub-redness@1"),
+        ({"rewards": {"beauty": OTHER}}, "for reward beauty stub-editing@2, and none is deployed"),
+    ],
+)
+def test_a_job_for_other_models_is_given_up(services: str, wanted: dict[str, object], says: str) -> None:
+    with pytest.raises(Conflict, match=says):
+        curated(services, ["a square"], models=DEPLOYED | wanted)
 
 
 def test_a_service_that_refuses_gets_everything_in_the_end(store: ObjectStore) -> None:

@@ -34,8 +34,9 @@ from tests.services.faulty_vlm import (
     truncated,
 )
 from tests.services.pictures import until_ready
-from worker.curate import ShardPrompts, curate, prepare
+from worker.curate import ShardPrompts, curate
 from worker.limits import Limit
+from worker.prepare import prepare
 
 PASSING = {step.__name__: (step, good) for step in (dying, failing, busy, slow, truncated, out_of_schema)}
 LASTING = {f"always {step.__name__}": (step,) for step in (truncated, out_of_schema, garbage)}
