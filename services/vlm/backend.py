@@ -31,7 +31,7 @@ async def open_backend(
     """The model that the profile names, loaded or ready to be asked."""
     if profile.backend == "openai":
         server = OpenAIServer(
-            base_url=profile.address,
+            base_url=settings.vlm_url or profile.address,
             model=profile.model,
             max_answer_tokens=profile.max_answer_tokens,
             api_key=settings.vlm_api_key.get_secret_value() if settings.vlm_api_key else None,

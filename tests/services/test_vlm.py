@@ -17,9 +17,13 @@ from retouche.errors import (
     ServiceUnreachable,
     Unavailable,
 )
+from retouche.profile import VisionLanguageProfile
 from services.critique.messages import ask
+from services.vlm.backend import open_backend
 from services.vlm.chat import plain
 from services.vlm.openai import OpenAIServer
+from services.vlm.settings import VisionLanguageSettings
+from serving.metrics import Metrics
 from tests.live import live
 from tests.services.faulty_vlm import (
     GOOD,
@@ -84,6 +88,19 @@ def test_it_asks_greedily_under_the_schema_with_the_picture_inside() -> None:
     text = json.dumps(body["messages"])
     assert "data:image/png;base64," in text
     assert "Prompt: a red square" in text
+
+
+def test_the_environment_says_where_the_server_is_if_not_at_the_profiles_address() -> None:
+    async def asked(url: str) -> Critique:
+        profile = VisionLanguageProfile(backend="openai", base_url="http://127.0.0.1:1/v1", model=MODEL)
+        backend = await open_backend(profile, VisionLanguageSettings(vlm_url=f"{url}/v1"), Metrics())
+        try:
+            return await backend.answer(QUESTION, picture())
+        finally:
+            await backend.close()
+
+    with live(FaultyServer({"": (good,)}).app) as url:
+        assert asyncio.run(asked(url)) == Critique.model_validate_json(GOOD["Critique"])
 
 
 def test_properties_of_the_schema_come_in_the_order_in_which_the_model_should_think() -> None:
