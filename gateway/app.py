@@ -23,6 +23,7 @@ from retouche.client.stages import StageClient
 from retouche.contract.services import Readiness
 from retouche.coordination import RECOVERED_KEY
 from retouche.errors import RetoucheError
+from retouche.metrics import QueueMetrics
 from retouche.profile import load_profile
 from retouche.queue import curate_queue, look_after, train_queue
 from retouche.store import open_store
@@ -61,6 +62,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     state.decisions, state.indexes = DecisionReader(state.store), PairIndexes(state.store)
     state.upstreams = forward.connect(settings)
     state.stages = StageClient(settings.service_urls, timeout_seconds=5, connect_timeout_seconds=2)
+    state.queue_metrics = QueueMetrics(state.metrics.registry)
     recovering = asyncio.create_task(_recover(app, settings), name="recover")
 
     async def stop() -> None:
@@ -95,7 +97,8 @@ async def _look_after_queues(app: FastAPI, settings: Settings) -> None:
         await asyncio.sleep(min(left, settings.upkeep_seconds))
         with suppress(RedisError):
             for queue in (app.state.queue, app.state.train_queue):
-                await asyncio.to_thread(look_after, queue)
+                for state, tasks in (await asyncio.to_thread(look_after, queue)).items():
+                    app.state.queue_metrics.tasks.labels(queue.name, state).set(tasks)
             if not await app.state.redis.exists(RECOVERED_KEY):
                 _log.warning("Redis has been emptied: what was in it is enqueued again")
                 return

@@ -75,7 +75,7 @@ async def _replica(client: httpx2.AsyncClient, url: httpx2.URL) -> StageLoad:
 
 
 def load_of(samples: Iterable[Sample]) -> StageLoad:
-    """What the meters of serving/metrics.py say."""
+    """What the meters of retouche/metrics.py say."""
     load = StageLoad(replicas=1)
     for sample in samples:
         value = int(sample.value)

@@ -139,11 +139,19 @@ def _forget_failed(queue: Queue, name: str) -> None:
         queue.connection.delete(task.key)  # RQ's own way trips over tries that lost their worker
 
 
-def look_after(queue: Queue) -> None:
-    """Take from workers that gave no sign of life what they were at; for when every worker is busy."""
+def look_after(queue: Queue) -> dict[str, int]:
+    """Take from workers that gave no sign of life what they were at; for when every worker is busy.
+
+    Returns how many tasks there are, by state.
+    """
     if queue.acquire_maintenance_lock():
         clean_registries(queue, [count_anew_after_progress])
         queue.release_maintenance_lock()
+    return {
+        "waiting": queue.count,
+        "at_work": queue.started_job_registry.get_job_count(cleanup=False),
+        "given_up": queue.failed_job_registry.get_job_count(cleanup=False),
+    }
 
 
 def count_anew_after_progress(job: RqJob, *_: object) -> None:

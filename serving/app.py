@@ -15,9 +15,10 @@ from starlette.exceptions import HTTPException
 from retouche import __version__
 from retouche.contract.services import Health, Readiness
 from retouche.errors import Problem, Unavailable
+from retouche.metrics import ServiceMetrics
 from serving import problems
 from serving.guard import Admit, Guard, only_with
-from serving.metrics import Metrics, RequestTimer
+from serving.metrics import RequestTimer
 from serving.settings import ServiceSettings
 
 MAX_BODY_BYTES = 64_000_000
@@ -49,7 +50,7 @@ def create_app(
     `load` keeps what the routes need in `app.state`; if it fails, `/readyz` says why.
     """
     app = FastAPI(title=title, version=__version__, lifespan=_lifespan(load), responses=_PROBLEMS)
-    app.state.metrics = Metrics()
+    app.state.metrics = ServiceMetrics()
     app.state.stopping = False
     app.state.readiness = Unavailable(
         "the models are still loading; retry in a moment", retry_after_seconds=2

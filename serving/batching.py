@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from retouche.errors import ModelFailure, Overloaded, RetoucheError, Unavailable
-from serving.metrics import Metrics
+from retouche.metrics import ServiceMetrics
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -46,7 +46,7 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         key: Callable[[RequestT], Hashable],
         max_batch: int,
         max_waiting: int,
-        metrics: Metrics,
+        metrics: ServiceMetrics,
     ) -> None:
         self._model = model
         self._key = key

@@ -1,47 +1,17 @@
-"""Prometheus metrics of one process."""
+"""How long each route takes to answer."""
 
 import time
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-
-
-class Metrics:
-    """The meters, in a registry of their own so that several apps can live in one process."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Histogram(
-            "retouche_request_seconds",
-            "Time to answer a request",
-            ["route", "status"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.batch_size = Histogram(
-            "retouche_batch_size",
-            "Items in one model call",
-            buckets=(1, 2, 4, 8, 16, 32, 64),
-            registry=self.registry,
-        )
-        self.model_seconds = Counter(
-            "retouche_model_seconds_total", "Time the model was at work", registry=self.registry
-        )
-        self.waiting = Gauge("retouche_waiting_items", "Items waiting for the model", registry=self.registry)
-        self.abandoned = Counter(
-            "retouche_abandoned_items_total", "Items never run, their caller gone", registry=self.registry
-        )
-        self.memo = Counter(
-            "retouche_memo_answers_total", "Answers by memo outcome", ["outcome"], registry=self.registry
-        )
+from retouche.metrics import ServiceMetrics
 
 
 class RequestTimer:
     """Middleware: how long each route took to answer, and with which status."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
         self.app = app
         self.metrics = metrics
         self._labelled: dict[tuple[str, int], Histogram] = {}

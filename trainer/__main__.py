@@ -3,9 +3,12 @@
 import argparse
 import logging
 
+from prometheus_client import CollectorRegistry
 from redis import Redis
 
 from retouche.coordination import TRAIN_FUNCTION
+from retouche.meters import export
+from retouche.metrics import TrainerMetrics
 from retouche.queue import train_queue
 from retouche.queue_worker import OneFunctionWorker, work
 from trainer.settings import Settings
@@ -20,7 +23,11 @@ class RunWorker(OneFunctionWorker):
 def main(once: bool) -> None:
     """Work until told to stop, or for one run."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    with Redis.from_url(Settings().redis_url) as connection:
+    settings = Settings()
+    if settings.metrics_port is not None:
+        registry = CollectorRegistry()
+        export(TrainerMetrics(registry), registry, settings.host, settings.metrics_port)
+    with Redis.from_url(settings.redis_url) as connection:
         work(RunWorker, train_queue(connection), once=once)
 
 

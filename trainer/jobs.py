@@ -3,10 +3,16 @@
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
+from retouche.contract.runs import TrainingMetrics
+from retouche.errors import NotFound, StoreUnavailable
+from retouche.meters import tell
+from retouche.store import ObjectStore, run, run_path
 from trainer.settings import Settings
 
 _LAUNCH = ("-m", "torch.distributed.run", "--standalone")  # what accelerate launches by, GPUs or not
+_LOOK_SECONDS = 5.0
 _PAUSE_SECONDS = 10  # before the next try, so that what passes (a full disk) may pass
 
 
@@ -18,7 +24,26 @@ def train(run_id: str) -> None:
     """Run the training process of a run to its end."""
     processes = Settings().train_processes
     launch = (*_LAUNCH, f"--nproc-per-node={processes}") if processes > 1 else ()
-    code = subprocess.run([sys.executable, *launch, "-m", "trainer.run", run_id], check=False).returncode
+    process = subprocess.Popen([sys.executable, *launch, "-m", "trainer.run", run_id])
+    store = ObjectStore(Settings().store)
+    while (code := _ended(process)) is None:
+        _tell_metrics(store, run_id)
     if code != 0:
         time.sleep(_PAUSE_SECONDS)
         raise TrainerDied(f"the training process of {run_id} ended with code {code}")
+
+
+def _ended(process: "subprocess.Popen[bytes]") -> int | None:
+    try:
+        return process.wait(_LOOK_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _tell_metrics(store: ObjectStore, run_id: str) -> None:
+    """What the run has logged last, for Prometheus."""
+    with suppress(NotFound, StoreUnavailable):
+        *_, last = run(store.get(run_path(run_id, "metrics.jsonl"))).splitlines()
+        logged = TrainingMetrics.model_validate_json(last)
+        for name in ("step", "pairs_per_second", "loss", "implicit_accuracy", "reward_margin"):
+            tell(name, getattr(logged, name))

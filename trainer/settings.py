@@ -17,3 +17,5 @@ class Settings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
     runs_folder: Path = Field(default=Path(".retouche/runs"), description="checkpoints of runs under way")
     train_processes: int = Field(default=1, ge=1, description="of one run, on this machine; one a GPU")
+    host: str = "127.0.0.1"
+    metrics_port: int | None = Field(default=None, description="where Prometheus finds the trainer's meters")

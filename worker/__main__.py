@@ -2,9 +2,12 @@
 
 import logging
 
+from prometheus_client import CollectorRegistry
 from redis import Redis
 
 from retouche.coordination import CURATE_FUNCTION
+from retouche.meters import export
+from retouche.metrics import CurationMetrics
 from retouche.queue import curate_queue
 from retouche.queue_worker import OneFunctionWorker, work
 from worker.settings import Settings
@@ -20,7 +23,11 @@ def main() -> None:
     """Work until told to stop; a shard under way is finished first."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # or it tells of every call
-    with Redis.from_url(Settings().redis_url) as connection:
+    settings = Settings()
+    if settings.metrics_port is not None:
+        registry = CollectorRegistry()
+        export(CurationMetrics(registry), registry, settings.host, settings.metrics_port)
+    with Redis.from_url(settings.redis_url) as connection:
         work(ShardWorker, curate_queue(connection))
 
 

@@ -7,6 +7,7 @@ shard.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -35,6 +36,7 @@ from retouche.contract.stages import (
     Score,
 )
 from retouche.errors import BadImage, RetoucheError
+from retouche.meters import tell
 from worker.limits import Limit
 from worker.pairs import pairs_of
 from worker.seeds import editing_seed, generation_seed
@@ -72,14 +74,16 @@ class Curation:
 
     async def call(self, stage: str, request: Callable[[], Awaitable[Answer[ResponseT]]]) -> ResponseT:
         """One call of a stage, within its limit, counted."""
-        progress = self.report.stages.setdefault(stage, StageProgress())
+        progress, began = self.report.stages.setdefault(stage, StageProgress()), time.monotonic()
         try:
             answer = await self.limits[stage](request)
         except RetoucheError:
             progress.failed += 1
+            tell("stage_seconds", time.monotonic() - began, stage, "failed")
             raise
         progress.done += 1
         progress.remembered += answer.remembered
+        tell("stage_seconds", time.monotonic() - began, stage, "remembered" if answer.remembered else "made")
         return answer.response
 
 

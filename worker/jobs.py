@@ -33,6 +33,7 @@ from retouche.coordination import (
     shard_task_id,
 )
 from retouche.errors import RetoucheError
+from retouche.meters import tell
 from retouche.pairs import write_pairs, write_traces
 from retouche.queue import curate_queue, enqueue_next
 from retouche.store import ObjectStore, job_path, prompt_set_path, shard_path
@@ -89,6 +90,7 @@ async def _curate_until_cancelled(
         _log.error("shard %d of %s was given up: %s", shard, job_id, error)
         failure = {"shard": shard, "error": str(error)}
         await store.put(shard_path(job_id, "failed", shard), json.dumps(failure).encode())
+        tell("shards", 1, "given_up")
         return True
     finally:
         work.cancel()
@@ -117,7 +119,13 @@ async def _curate(
     kept = write_traces(traces), write_pairs(pairs, curation.report)
     await waited_out(partial(own_images, store, record.tenant, list(_images(traces))))
     await waited_out(partial(store.create, shard_path(job_id, "traces", shard), kept[0]))
-    return await waited_out(partial(store.create, shard_path(job_id, "shards", shard), kept[1]))
+    committed = await waited_out(partial(store.create, shard_path(job_id, "shards", shard), kept[1]))
+    if committed:
+        tell("shards", 1, "committed")
+        tell("outcomes", len(pairs), "pair")
+        for outcome, count in curation.report.dropped.items():
+            tell("outcomes", count, outcome)
+    return committed
 
 
 def _images(traces: Sequence[ImageTrace]) -> Iterator[ImageRef]:

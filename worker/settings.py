@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     )
     most_in_flight: int = Field(default=64, description="calls to one service at a time, at most")
 
+    host: str = "127.0.0.1"
+    metrics_port: int | None = Field(default=None, description="where Prometheus finds a worker's meters")
+
     @property
     def service_urls(self) -> dict[str, str]:
         """The address of every stage's service."""

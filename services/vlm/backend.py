@@ -3,12 +3,12 @@
 import asyncio
 from typing import Protocol
 
+from retouche.metrics import ServiceMetrics
 from retouche.profile import VisionLanguageProfile, located
 from services.vlm.chat import Answer, Question
 from services.vlm.openai import OpenAIServer
 from services.vlm.settings import VisionLanguageSettings
 from serving.batching import MicroBatcher
-from serving.metrics import Metrics
 
 
 class VisionLanguage(Protocol):
@@ -26,7 +26,7 @@ class VisionLanguage(Protocol):
 
 
 async def open_backend(
-    profile: VisionLanguageProfile, settings: VisionLanguageSettings, metrics: Metrics
+    profile: VisionLanguageProfile, settings: VisionLanguageSettings, metrics: ServiceMetrics
 ) -> VisionLanguage:
     """The model that the profile names, loaded or ready to be asked."""
     if profile.backend == "openai":

@@ -161,6 +161,13 @@ def test_an_emptied_redis_is_noticed(gateway: httpx2.Client, settings: Settings,
             pass
 
 
+def test_prometheus_is_told_of_the_queues(gateway: httpx2.Client, settings: Settings) -> None:
+    submit(gateway)
+    with serve(create_app(settings.model_copy(update={"upkeep_seconds": 0.05}))) as other:
+        while 'retouche_queue_tasks{queue="curate",state="waiting"} 3.0' not in other.get("/metrics").text:
+            pass
+
+
 def test_without_redis_jobs_are_told_and_new_ones_kept_until_it_is_back(
     gateway: httpx2.Client, settings: Settings, store: ObjectStore, redis: Redis
 ) -> None:

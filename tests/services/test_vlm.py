@@ -17,13 +17,13 @@ from retouche.errors import (
     ServiceUnreachable,
     Unavailable,
 )
+from retouche.metrics import ServiceMetrics
 from retouche.profile import VisionLanguageProfile
 from services.critique.messages import ask
 from services.vlm.backend import open_backend
 from services.vlm.chat import plain
 from services.vlm.openai import OpenAIServer
 from services.vlm.settings import VisionLanguageSettings
-from serving.metrics import Metrics
 from tests.live import live
 from tests.services.faulty_vlm import (
     GOOD,
@@ -93,7 +93,7 @@ def test_it_asks_greedily_under_the_schema_with_the_picture_inside() -> None:
 def test_the_environment_says_where_the_server_is_if_not_at_the_profiles_address() -> None:
     async def asked(url: str) -> Critique:
         profile = VisionLanguageProfile(backend="openai", base_url="http://127.0.0.1:1/v1", model=MODEL)
-        backend = await open_backend(profile, VisionLanguageSettings(vlm_url=f"{url}/v1"), Metrics())
+        backend = await open_backend(profile, VisionLanguageSettings(vlm_url=f"{url}/v1"), ServiceMetrics())
         try:
             return await backend.answer(QUESTION, picture())
         finally:

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from retouche.errors import BadImage, ModelFailure, Overloaded, Unavailable
+from retouche.metrics import ServiceMetrics
 from serving.batching import MicroBatcher
-from serving.metrics import Metrics
 
 
 class Doubler:
@@ -40,7 +40,11 @@ def run(
 
     async def main() -> None:
         batcher = MicroBatcher(
-            model, key=lambda n: n >= 100, max_batch=max_batch, max_waiting=max_waiting, metrics=Metrics()
+            model,
+            key=lambda n: n >= 100,
+            max_batch=max_batch,
+            max_waiting=max_waiting,
+            metrics=ServiceMetrics(),
         )
         await batcher.start()
         await use(batcher, model)

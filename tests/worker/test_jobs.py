@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+import httpx2
 import pytest
 from PIL import Image
 from redis import Redis
@@ -175,6 +177,25 @@ def test_a_job_whose_store_is_s3(redis_url: str) -> None:
             with worker(store, redis_url, services, RETOUCHE_STORE=store_url(s3)):
                 assert len(set(pair_ids(store, job_id, 2))) == SHARD_PROMPTS + 4
     assert relay.faults == {"PUT": [], "GET": [], "HEAD": []}
+
+
+def test_a_worker_tells_prometheus_what_its_work_horses_did(
+    store: ObjectStore, redis_url: str, services: str
+) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    job_id = submitted(store, redis_url, shards=1)
+    with worker(store, redis_url, services, RETOUCHE_METRICS_PORT=port):
+        pairs = len(pair_ids(store, job_id, 1))
+        until(lambda: f'retouche_outcomes_total{{outcome="pair"}} {pairs}.0' in metrics(port))
+        told = metrics(port)
+    assert 'retouche_shards_total{ended="committed"} 1.0' in told
+    assert 'retouche_stage_seconds_count{outcome="made",stage="editing"} 4.0' in told
+
+
+def metrics(port: str) -> str:
+    return httpx2.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
 
 
 @pytest.mark.parametrize("killed", ["worker and work-horse", "work-horse"])
