@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import uvloop
@@ -29,6 +28,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from bench.callers import Caller
 from retouche.contract.stages import (
     Critique,
     CritiqueRequest,
@@ -221,18 +221,12 @@ async def served_seconds(url: str, stage: Stage) -> float:
 
 
 async def _call(url: str, path: str, bodies: Iterator[bytes]) -> None:
-    """One caller on one connection, by hand: 32 callers of an HTTP library cost as much as a small model."""
-    address = urlsplit(url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    caller = await Caller.connect(url)
     for body in bodies:
-        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-        writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
-        content = await reader.readexactly(int(answer.partition(b"content-length:")[2].split()[0]))
-        if b" 200 " not in answer.splitlines()[0] and _MODEL_FAILURE not in content:
+        status, content = await caller.ask(path, body)
+        if status != 200 and _MODEL_FAILURE not in content:
             raise RuntimeError(f"{path} answered {content.decode()}")
-    writer.close()
-    await writer.wait_closed()
+    await caller.leave()
 
 
 def measure(stage: Stage, url: str, size: int) -> tuple[float, float]:

@@ -19,6 +19,7 @@ RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
 _GATHER_SHARE = 0.05  # of a call's time may pass without a newcomer before it begins
+_LEAST_GATHER_SECONDS = 0.0005
 _MOST_GATHER_SECONDS = 0.05
 
 _log = logging.getLogger("retouche.serving")
@@ -135,10 +136,14 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
             seen = len(self._waiting)
             self._complete.clear()
             try:
-                async with asyncio.timeout(min(_GATHER_SHARE * self._seconds_per_call, _MOST_GATHER_SECONDS)):
+                async with asyncio.timeout(self._gather_seconds()):
                     await self._complete.wait()
             except TimeoutError:
                 continue
+
+    def _gather_seconds(self) -> float:
+        share = _GATHER_SHARE * self._seconds_per_call
+        return min(max(share, _LEAST_GATHER_SECONDS), _MOST_GATHER_SECONDS)
 
     def _take(self) -> list[_Item[RequestT, ResponseT]]:
         """The item that has waited longest, and up to `max_batch` - 1 others that can go with it."""
