@@ -60,7 +60,7 @@ secrets: .env  ## random keys and passwords for compose.yaml
 
 # Without buildx the builder is Docker's old one, which has to be asked for. The host's network: in some places
 # the package index answers nobody else.
-IMAGES := gateway worker generation critique instruction editing reward trainer
+IMAGES := gateway worker generation critique instruction editing reward trainer studio
 images:  ## every image of compose.yaml
 	docker buildx version >/dev/null 2>&1 || export DOCKER_BUILDKIT=0; \
 	for component in $(IMAGES); do \

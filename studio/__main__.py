@@ -18,7 +18,13 @@ def main(
     settings = Settings().model_copy(update={name: value for name, value in given.items() if value})
     address = f"http://{settings.host}:{settings.studio_port}"
     typer.echo(f"the studio of {settings.url} is at {address}; stop it with Ctrl-C", err=True)
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.studio_port, log_level="warning")
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.studio_port,
+        log_level="warning",
+        timeout_graceful_shutdown=5,  # a page that is open holds a stream
+    )
 
 
 if __name__ == "__main__":
