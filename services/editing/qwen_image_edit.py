@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, BatchFeature, Qwen2VLImageProcessorPil
 
 from retouche.profile import EditingProfile, located
 from services.adapters import wear
+from services.checkpoint import unreadable
 from services.diffusion import generators
 from services.editing.editor import Edit, Editor, in_size
 from services.loading import load_pipeline
@@ -65,10 +66,13 @@ class Processor:
 
 def _load_processor(profile: EditingProfile) -> Processor:
     model, revision = located(profile.model), profile.revision or "main"
-    return Processor(
-        AutoTokenizer.from_pretrained(model, subfolder="tokenizer", revision=revision),
-        Qwen2VLImageProcessorPil.from_pretrained(model, subfolder="processor", revision=revision),
-    )
+    try:
+        return Processor(
+            AutoTokenizer.from_pretrained(model, subfolder="tokenizer", revision=revision),
+            Qwen2VLImageProcessorPil.from_pretrained(model, subfolder="processor", revision=revision),
+        )
+    except OSError as error:
+        raise unreadable(profile.model, error) from None
 
 
 def _mark_pictures(reader: Any, _: tuple[()], inputs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:

@@ -9,9 +9,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from retouche.contract.payload import ModelIdentity
+from retouche.store import ObjectStore
 from services.editing.app import create_app
 from services.editing.settings import Settings
 from tests.live import live
+from tests.services.finished_runs import finish, random_adapter
 from tests.services.pictures import data_uri, until_ready
 from tests.services.small_pipelines import write_controlnet
 from tests.services.untrained import untrained_profile
@@ -65,7 +68,7 @@ def test_an_image_of_an_absurd_size_is_refused(service: httpx2.Client, size: tup
     assert "16 to 1024 a side: resize it" in problem["problem"]
 
 
-def test_base_and_controlnet_are_both_named(tmp_path: Path) -> None:
+def test_base_and_controlnet_are_both_named_and_the_run_on_them(tmp_path: Path) -> None:
     profile = untrained_profile(tmp_path)
     names = yaml.safe_load(Path(profile).read_text())
     controlnet = write_controlnet(tmp_path / "controlnet", names["generation"]["model"])
@@ -79,7 +82,14 @@ def test_base_and_controlnet_are_both_named(tmp_path: Path) -> None:
         assert model["id"] == "base+controlnet"
         base, on_it = model["revision"].split("+")
         assert base != on_it
-        assert client.post("/v1/edit", json={**REQUEST, "seed": 0}).json()["model"] == model
+        plain = client.post("/v1/edit", json={**REQUEST, "seed": 0}).json()
+        assert plain["model"] == model
+        store, tuned = ObjectStore(settings.store), "run-" + "c3" * 8
+        adapter = random_adapter(names["editing"]["model"], tmp_path / "lora")
+        finish(store, tuned, adapter, ModelIdentity.model_validate(model))
+        worn = client.post("/v1/edit", json={**REQUEST, "seed": 0, "adapter": tuned}).json()
+        assert worn["model"]["id"] == f"base+controlnet+{tuned}"
+        assert worn["image"] != plain["image"]
 
 
 def test_what_is_not_an_image_is_a_bad_image(service: httpx2.Client) -> None:
