@@ -108,7 +108,9 @@ class ModelIdentities(Frozen):
     A job's `style` takes the place of critique and instruction.
     """
 
-    generation: ModelIdentity | None = Field(description="null: the job started from an existing image")
+    generation: ModelIdentity | None = Field(
+        default=None, description="null: the job started from an existing image"
+    )
     critique: ModelIdentity | None = None
     instruction: ModelIdentity | None = None
     editing: ModelIdentity

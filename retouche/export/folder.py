@@ -87,6 +87,8 @@ def _write(
         raise Conflict(
             f"{job.id} has no preference pairs that `reviewed` leaves; its report says what was lost and why"
         )
+    if not statistics.splits["train"]:
+        raise Conflict(f"all pairs of {job.id} went into the validation split; set a smaller share aside")
     for files in splits.values():
         files.finish()
     (folder / "README.md").write_text(card(job, statistics))
@@ -139,5 +141,5 @@ def _parts(pairs: Iterator[tuple[PreferencePair, int]]) -> Iterator[list[tuple[P
 
 
 def _split_of(prompt: str, validation: float) -> str:
-    share = int(sha256(prompt.encode()).hexdigest()[:8], 16) / 2**32
+    share = int(sha256(f"split\n{prompt}".encode()).hexdigest()[:8], 16) / 2**32
     return "validation" if share < validation else "train"

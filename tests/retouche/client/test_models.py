@@ -47,3 +47,5 @@ def test_other_weights_are_another_job(url: str) -> None:
         specs = [CurationSpec(prompts=("a fox",), models=named) for named in (None, models, retrained)]
         assert len({spec.job_id(LOCAL) for spec in specs}) == 3
         assert client.submit(specs[1]).id == client.submit(specs[1]).id
+        idle = models.model_copy(update=dict.fromkeys(("generation", "critique", "instruction")))
+        assert client.submit(CurationSpec(prompts=("a fox",), models=idle)).state == "queued"

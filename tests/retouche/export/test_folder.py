@@ -148,4 +148,7 @@ def test_a_job_that_goes_on_or_has_no_pairs_is_no_data_set(
         write_folder(client, going_on, tmp_path / "pairs")
     with pytest.raises(JobNotFound):
         write_folder(client, "job-" + "0" * 16, tmp_path / "pairs")
+    finished = worlds.finished_job(store, shards=1, pairs=1)
+    with pytest.raises(Conflict, match=r"all pairs .* set a smaller share aside"):
+        write_folder(client, finished, tmp_path / "pairs", validation=1.0)
     assert not (tmp_path / "pairs").exists()
