@@ -116,8 +116,25 @@ def test_a_training_run_is_a_job_with_a_process_for_each_gpu(everything: list[Ma
     assert trainer["command"] == ["python", "-m", "trainer", "--once"]
     gpus = trainer["resources"]["limits"]["nvidia.com/gpu"]
     assert trainer["env"] == [{"name": "RETOUCHE_TRAIN_PROCESSES", "value": gpus}]
-    (settings,) = of_kind(everything, "ConfigMap").values()
-    assert trainer["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
+    (reference,) = trainer["envFrom"]
+    settings = of_kind(everything, "ConfigMap")[reference["configMapRef"]["name"]]
+    assert settings["data"]["RETOUCHE_VLM_URL"] == "http://vllm:8000/v1"
+
+
+def test_prometheus_gets_the_rules_and_grafana_the_dashboard(everything: list[Manifest]) -> None:
+    rules = yaml.safe_load((ROOT / "deploy" / "monitoring" / "rules.yaml").read_text())
+    assert of_kind(everything, "PrometheusRule")["retouche"]["spec"] == rules
+    dashboard = of_kind(everything, "ConfigMap")["retouche-dashboard"]
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert (
+        dashboard["data"]["dashboard.json"] == (ROOT / "deploy" / "monitoring" / "dashboard.json").read_text()
+    )
+
+
+def test_everything_with_meters_is_scraped(everything: list[Manifest]) -> None:
+    (endpoint,) = of_kind(everything, "PodMonitor")["retouche"]["spec"]["podMetricsEndpoints"]
+    for name in (*STAGES, "gateway", "worker"):
+        assert container(of_kind(everything, "Deployment")[name])["ports"][0]["name"] == endpoint["port"]
 
 
 def test_overlays_are_all_there() -> None:
