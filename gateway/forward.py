@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from gateway.callers import READ, SERVICES, TheCaller
 from gateway.ownership import check_adapter, check_images
 from gateway.settings import Settings
+from retouche import about
 from retouche.client.problems import error_of, transport_errors, validated
 from retouche.client.replicas import Replicas
 from retouche.client.stages import StageClient, bearing
@@ -110,7 +111,9 @@ async def _forward(request: Request, stage: str, payload: Payload) -> Response:
     upstream: httpx2.AsyncClient = request.app.state.upstreams[stage]
     with transport_errors(f"{stage} at {upstream.base_url}"):
         body = payload.model_dump_json(exclude_unset=True)
-        calling = upstream.post(request.url.path, content=body, headers={"content-type": "application/json"})
+        calling = upstream.post(
+            request.url.path, content=body, headers={"content-type": "application/json", **about.headers()}
+        )
         answer = await while_connected(request, calling)
     if not answer.is_success:
         raise error_of(answer)

@@ -17,6 +17,7 @@ from retouche.contract.services import Health, Readiness
 from retouche.errors import Problem, Unavailable
 from retouche.metrics import ServiceMetrics
 from serving import problems
+from serving.following import Following
 from serving.guard import Admit, Guard, only_with
 from serving.metrics import RequestTimer
 from serving.settings import ServiceSettings
@@ -59,6 +60,7 @@ def create_app(
     app.add_middleware(problems.BodyLimit, most=max_body_bytes, streamed=streamed_body_bytes)
     if admit is not None:
         app.add_middleware(Guard, admit=admit)
+    app.add_middleware(Following)
     app.add_middleware(RequestTimer, metrics=app.state.metrics)
     app.include_router(router)  # before the rest: routes are tried in turn
     app.include_router(_health())

@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from retouche import logs, tracing
 from retouche.errors import Unavailable
 
 _UNREADY_SECONDS = 1.0  # before nothing is accepted any more: who balances load looks about that often
@@ -45,5 +46,7 @@ def serve(app: FastAPI, host: str, port: int, unready_seconds: float = _UNREADY_
     more. What was accepted is answered.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning")
+    logs.configure()
+    tracing.configure(app.title)
+    config = uvicorn.Config(app, host=host, port=port, log_level="warning", log_config=None)
     _Server(app, config, unready_seconds).run()

@@ -1,11 +1,11 @@
 """`python -m trainer`: takes training runs from the one queue `train`; with `--once` one, if one waits."""
 
 import argparse
-import logging
 
 from prometheus_client import CollectorRegistry
 from redis import Redis
 
+from retouche import logs
 from retouche.coordination import TRAIN_FUNCTION
 from retouche.meters import export
 from retouche.metrics import TrainerMetrics
@@ -22,7 +22,7 @@ class RunWorker(OneFunctionWorker):
 
 def main(once: bool) -> None:
     """Work until told to stop, or for one run."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure()
     settings = Settings()
     if settings.metrics_port is not None:
         registry = CollectorRegistry()

@@ -18,6 +18,8 @@ from accelerate.utils.operations import broadcast_object_list
 from redis import Redis
 from torch.utils.tensorboard import SummaryWriter
 
+from retouche import logs
+from retouche.about import about
 from retouche.contract.runs import DiffusionRpo, RunResult, RunSpec, TrainingMetrics
 from retouche.errors import BadRequest, RetoucheError, StoreFull
 from retouche.identity import identify
@@ -191,5 +193,6 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    sys.exit(main(sys.argv[1]))
+    logs.configure()
+    with about(run=sys.argv[1]):
+        sys.exit(main(sys.argv[1]))

@@ -1,10 +1,9 @@
 """`python -m worker`: takes shards from the queue `curate`."""
 
-import logging
-
 from prometheus_client import CollectorRegistry
 from redis import Redis
 
+from retouche import logs, tracing
 from retouche.coordination import CURATE_FUNCTION
 from retouche.meters import export
 from retouche.metrics import CurationMetrics
@@ -21,8 +20,8 @@ class ShardWorker(OneFunctionWorker):
 
 def main() -> None:
     """Work until told to stop; a shard under way is finished first."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # or it tells of every call
+    logs.configure()
+    tracing.configure("worker")
     settings = Settings()
     if settings.metrics_port is not None:
         registry = CollectorRegistry()

@@ -7,6 +7,7 @@ shard.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from retouche.about import about, current, trace_of
 from retouche.client.stages import Answer, StageClient
 from retouche.contract.jobs import (
     CurationSpec,
@@ -37,12 +39,15 @@ from retouche.contract.stages import (
 )
 from retouche.errors import BadImage, RetoucheError
 from retouche.meters import tell
+from retouche.tracing import span
 from worker.limits import Limit
 from worker.pairs import pairs_of
 from worker.seeds import editing_seed, generation_seed
 from worker.together import together
 
 ResponseT = TypeVar("ResponseT", bound=BaseModel)
+
+_log = logging.getLogger("retouche.worker")
 
 FIRST_ITEMS = 32  # at work from the start: few, so that the last stage soon has something to do
 MOST_ITEMS = 128  # at work at a time; enough that no service waits for another, few enough to keep in memory
@@ -76,7 +81,8 @@ class Curation:
         """One call of a stage, within its limit, counted."""
         progress, began = self.report.stages.setdefault(stage, StageProgress()), time.monotonic()
         try:
-            answer = await self.limits[stage](request)
+            with span(stage):
+                answer = await self.limits[stage](request)
         except RetoucheError:
             progress.failed += 1
             tell("stage_seconds", time.monotonic() - began, stage, "failed")
@@ -105,8 +111,13 @@ async def curate(curation: Curation, shard: ShardPrompts) -> tuple[list[Preferen
     room, spare = asyncio.Semaphore(FIRST_ITEMS), iter(range(MOST_ITEMS - FIRST_ITEMS))
 
     async def item(offset: int, image_index: int) -> tuple[list[PreferencePair], ImageTrace]:
+        place = shard.first_index + offset, image_index
+        known = about(item=f"{place[0]}.{image_index}", trace=trace_of(current().get("job", ""), *place))
         async with room:
-            result = await _item(curation, shard, offset, image_index)
+            with known, span("item"):
+                result = await _item(curation, shard, offset, image_index)
+                if (failure := result[1].error) is not None:
+                    _log.warning("%s: %s", result[1].dropped, failure)
         if next(spare, None) is not None:  # each that ends makes room for two, until there is all of it
             room.release()
         return result

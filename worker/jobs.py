@@ -19,6 +19,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from redis.typing import EncodableT, FieldT
 
+from retouche import tracing
+from retouche.about import about
 from retouche.client.stages import StageClient, bearing
 from retouche.contract.jobs import SHARD_PROMPTS, ImageTrace, JobRecord, JobReport, StartingImage
 from retouche.contract.payload import ImageRef
@@ -51,7 +53,9 @@ _log = logging.getLogger("retouche.worker")
 def curate_shard(job_id: str, shard: int) -> None:
     """Curate and commit one shard, unless that is done or the job cancelled; then enqueue the next one."""
     settings = Settings()
-    asyncio.run(_run(settings, job_id, shard))
+    with about(job=job_id, shard=shard):
+        asyncio.run(_run(settings, job_id, shard))
+    tracing.end()
 
 
 async def _run(settings: Settings, job_id: str, shard: int) -> None:
@@ -87,7 +91,7 @@ async def _curate_until_cancelled(
                 return False
         return await work
     except (ServiceAway, RetoucheError) as error:
-        _log.error("shard %d of %s was given up: %s", shard, job_id, error)
+        _log.error("given up: %s", error)
         failure = {"shard": shard, "error": str(error)}
         await store.put(shard_path(job_id, "failed", shard), json.dumps(failure).encode())
         tell("shards", 1, "given_up")
@@ -121,6 +125,7 @@ async def _curate(
     await waited_out(partial(store.create, shard_path(job_id, "traces", shard), kept[0]))
     committed = await waited_out(partial(store.create, shard_path(job_id, "shards", shard), kept[1]))
     if committed:
+        _log.info("committed: %d pairs of %d images", len(pairs), len(traces))
         tell("shards", 1, "committed")
         tell("outcomes", len(pairs), "pair")
         for outcome, count in curation.report.dropped.items():

@@ -8,6 +8,7 @@ from typing import Generic, Self, TypeVar
 import httpx2
 from pydantic import BaseModel, SecretStr
 
+from retouche import about
 from retouche.client.problems import raise_for_problem, transport_errors, validated
 from retouche.client.replicas import Replicas
 from retouche.contract.services import MEMO_HEADER, Readiness
@@ -128,7 +129,7 @@ class StageClient:
         client = self._clients[stage]
         body = request.model_dump_json(exclude_defaults=True).encode()
         with transport_errors(str(client.base_url)):
-            response = await client.post(path, content=body, headers=_JSON)
+            response = await client.post(path, content=body, headers={**_JSON, **about.headers()})
         raise_for_problem(response)
         remembered = response.headers.get(MEMO_HEADER) == "hit"
         return Answer(validated(response.content, response_type, str(response.request.url)), remembered)
