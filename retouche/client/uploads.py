@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
-from retouche.contract.jobs import ImageInfo, StartingImage
+from retouche.contract.jobs import MAX_ORIGIN_CHARACTERS, ImageInfo, StartingImage
 from retouche.errors import BadImage, PayloadTooLarge
 from retouche.intake.images import Existing, Wanted, images_of
 from retouche.intake.prompts import prompts_of
@@ -46,13 +46,16 @@ async def starting_image_lines(
 
 async def _stored(existing: Existing, upload: Callable[[bytes], Awaitable[ImageInfo]]) -> StartingImage:
     """An image that the gateway refuses stands in the set with the reason: the job counts and names it."""
+    origin = existing.origin.encode(errors="replace").decode()[:MAX_ORIGIN_CHARACTERS]
     try:
         if existing.encoded is None:
             raise BadImage("there is no image")
         image = (await upload(existing.encoded)).image
-        return StartingImage(prompt=existing.prompt, origin=existing.origin, image=image)
+        return StartingImage(prompt=existing.prompt, origin=origin, image=image)
     except (BadImage, PayloadTooLarge) as error:
-        return StartingImage(prompt=existing.prompt, origin=existing.origin, problem=error.detail)
+        return StartingImage(
+            prompt=existing.prompt, origin=origin, problem=error.detail[:MAX_ORIGIN_CHARACTERS]
+        )
 
 
 async def _some(items: Iterator[T], count: int) -> AsyncIterator[list[T]]:

@@ -31,6 +31,7 @@ from retouche.contract.stages import (
 )
 
 MAX_INLINE_PROMPTS = 10_000
+MAX_ORIGIN_CHARACTERS = 1_000
 STARTING_IMAGES = "application/vnd.retouche.starting-images"  # a StartingImage a line, as JSON
 SHARD_PROMPTS = 64
 
@@ -90,10 +91,10 @@ class StartingImage(Frozen):
 
     prompt: Prompt
     image: ImageRef | None = None
-    origin: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] = Field(
+    origin: Annotated[str, StringConstraints(min_length=1, max_length=MAX_ORIGIN_CHARACTERS)] = Field(
         description="where it comes from: file and row"
     )
-    problem: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = None
+    problem: Annotated[str, StringConstraints(min_length=1, max_length=MAX_ORIGIN_CHARACTERS)] | None = None
 
     @model_validator(mode="after")
     def _image_or_problem(self) -> Self:

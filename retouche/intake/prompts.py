@@ -59,7 +59,7 @@ def choose_column(file: DataFile, wanted: str | None, known: tuple[str, ...], op
 def prompt_of(values: Mapping[str, Any], columns: tuple[str, ...]) -> str:
     """The prompt of a row; BadPrompts, with the column, if it has none that can be used."""
     if (column := next((name for name in columns if name in values), None)) is None:
-        raise BadPrompts(f"has no {' or '.join(columns)}, but {', '.join(values) or 'nothing'}")
+        raise BadPrompts(f"has no {' or '.join(columns)}, but {', '.join(map(ascii, values)) or 'nothing'}")
     text = values[column]
     if not isinstance(text, str):
         raise BadPrompts(f"column {column!r} holds {str(text)[:60]!r}, which is no text")

@@ -144,6 +144,8 @@ def _separated(file: Path, name: str, delimiter: str) -> DataFile:
     _, header = next(_records(file, delimiter), (1, []))
     if isinstance(header, str) or not header:
         raise BadPrompts(f"{name} line 1 is no header of a table: {header or 'it is empty'}")
+    if any(map(undecodable, header)):
+        raise BadPrompts(f"{name} line 1, its header, is not UTF-8; convert it: iconv -t UTF-8 {name}")
     columns = [column.strip() for column in header]
     return DataFile(name, columns, lambda _: _cells(name, columns, _records(file, delimiter)))
 

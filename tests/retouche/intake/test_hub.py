@@ -5,21 +5,25 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
-from retouche.store import ObjectStore, run
+from retouche.contract.jobs import StartingImage
+from retouche.images import encode
+from retouche.store import ObjectStore, digest, run
 from tests.hub import Hub, create_app, environment
 from tests.live import live
 
 ROOT = Path(__file__).parents[3]
+PICTURE = encode(Image.new("RGB", (16, 16), (255, 0, 0)))
 
 
-def parquet(**columns: list[str]) -> bytes:
+def parquet(**columns: Sequence[object]) -> bytes:
     file = io.BytesIO()
     pq.write_table(pa.table(columns), file)
     return file.getvalue()
@@ -40,15 +44,22 @@ def hub_url() -> Iterator[str]:
             "data/train-00000-of-00001.parquet": parquet(caption=["a fox", "an owl"], model_0=["x", "y"]),
             "data/test-00000-of-00001.parquet": parquet(caption=["held out"], model_0=["x"]),
         },
+        "us/pairs": {
+            "data/train-00000-of-00001.parquet": parquet(
+                jpg_0=[PICTURE], jpg_1=[PICTURE], label_0=[1.0], label_1=[0.0], caption=["a fox"]
+            )
+        },
         "us/nothing": {"README.md": b"# nothing"},
     }
     with live(create_app(Hub(files))) as url:
         yield url
 
 
-def curate(url: str, hub: Mapping[str, str], source: str, cache: Path) -> "subprocess.CompletedProcess[str]":
+def curate(
+    url: str, hub: Mapping[str, str], source: str, cache: Path, option: str = "--prompts"
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "retouche.cli.main", "curate", "--prompts", source, "--no-wait", "--json"],
+        [sys.executable, "-m", "retouche.cli.main", "curate", option, source, "--no-wait", "--json"],
         env=os.environ | hub | {"RETOUCHE_URL": url, "PYTHONPATH": str(ROOT), "HF_HOME": str(cache)},
         capture_output=True,
         text=True,
@@ -73,6 +84,18 @@ def test_a_public_prompt_set_is_recognised(
     assert done.returncode == 0, done.stderr
     (path,) = run(_paths(store))
     assert [json.loads(line) for line in run(store.get(path)).splitlines()] == expected
+
+
+def test_pairs_of_the_hub_are_started_from(
+    gateway_url: str, store: ObjectStore, hub_url: str, tmp_path: Path
+) -> None:
+    source = "hf://datasets/us/pairs"
+    done = curate(gateway_url, environment(hub_url), source, tmp_path, "--images")
+    assert done.returncode == 0, done.stderr
+    (path,) = run(_paths(store))
+    start = StartingImage.model_validate_json(run(store.get(path)))
+    assert start.origin == f"{source}/data/train-00000-of-00001.parquet row 1, jpg_1, rejected"
+    assert start.image == digest(PICTURE)
 
 
 async def _paths(store: ObjectStore) -> list[str]:

@@ -101,6 +101,21 @@ def test_rows_that_are_left_out_are_told_on_the_command_line(gateway_url: str, t
     assert "line 3: has 1 cells where the header has 2" in done.stderr
 
 
+def test_an_origin_is_told_whatever_the_file_says(
+    client: Retouche, store: ObjectStore, tmp_path: Path
+) -> None:
+    image = tmp_path / "caf\udce9.png"  # a name in Latin-1
+    image.write_bytes(picture(0))
+    image.with_suffix(".txt").write_text("a red circle")
+    (named,) = lines(store, client.upload_images(tmp_path))
+    assert json.loads(named)["origin"].endswith("/caf?.png")
+    columns = {"jpg_0": [picture(0)], "jpg_1": [b""], "label_0": [0.0], "label_1": [1.0], "caption": ["x"]}
+    table = tmp_path / "pairs.parquet"
+    pq.write_table(pa.table({**columns, "model_0": ["m" * 5_000], "model_1": ["n"]}), table)
+    (named,) = lines(store, client.upload_images(table))
+    assert len(json.loads(named)["origin"]) == 1_000
+
+
 def test_starting_images_differ_by_side(client: Retouche, store: ObjectStore, tmp_path: Path) -> None:
     columns = {"jpg_0": [picture(0)], "jpg_1": [picture(1)], "label_0": [0.0], "label_1": [1.0]}
     file = tmp_path / "pairs.parquet"
