@@ -28,7 +28,10 @@ BODIES: dict[str, dict[str, object]] = {
     "/v1/instruct": {"prompt": "x", "image": IMAGE, "critique": FINDING},
     "/v1/edit": {"prompt": "x", "image": IMAGE, "instruction": INSTRUCTION, "seed": 1},
     "/v1/reward": {"prompt": "x", "images": [IMAGE]},
+    "/v1/distance": {"images": [IMAGE, IMAGE], "reference": [IMAGE, IMAGE]},
 }
+
+OF_WORK = (b"rq:job:", b"rq:queue:", b"retouche:next:", b"retouche:once:")
 
 
 @pytest.fixture
@@ -39,15 +42,13 @@ def caller(guarded: httpx2.Client) -> dict[str, str]:
 
 @pytest.fixture
 def untouched(caller: dict[str, str], folder: Path, redis_url: str) -> Iterator[None]:
-    """Shows that nothing was stored: no object, and nothing in Redis but the count of calls."""
+    """Shows that nothing was stored: no object, and nothing of it in Redis."""
     assert caller
     before = sorted(path for path in folder.rglob("*") if path.is_file())
     yield
     assert sorted(path for path in folder.rglob("*") if path.is_file()) == before
     with Redis.from_url(redis_url) as redis:
-        assert [
-            key for key in redis.scan_iter() if not key.startswith((b"retouche:rate:", b"rq:queues"))
-        ] == []
+        assert [key for key in redis.scan_iter() if key.startswith(OF_WORK)] == []
 
 
 def refused(answer: httpx2.Response, status: int, code: str) -> None:

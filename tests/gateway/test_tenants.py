@@ -82,6 +82,7 @@ def test_what_another_tenant_has_is_no_part_of_anything(
         ("/v1/edit", {"prompt": "x", "image": image, "instruction": instruction, "seed": 1}),
         ("/v1/edit", {"prompt": "x", "image": own, "instruction": instruction, "seed": 1, "adapter": run}),
         ("/v1/reward", {"prompt": "x", "images": [own, image]}),
+        ("/v1/distance", {"images": [own, own], "reference": [own, image]}),
     ]
     for path, payload in asked:
         answer = guarded.post(path, json=payload, headers=other)

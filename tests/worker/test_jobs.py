@@ -37,19 +37,21 @@ ENDLESS = Stage(latency_seconds=3600)
 PROMPTS = [f"a square, number {index}" for index in range((SHARDS - 1) * SHARD_PROMPTS + 4)]
 
 
-def submitted(store: ObjectStore, redis_url: str, shards: int = SHARDS) -> str:
+def submitted(store: ObjectStore, redis_url: str, shards: int = SHARDS, tenant: str = LOCAL) -> str:
     """A job of `shards` shards, as the gateway submits it; returns its id."""
     prompts = PROMPTS[: (shards - 1) * SHARD_PROMPTS + 4]
-    return submitted_set(store, redis_url, [json.dumps(prompt) for prompt in prompts], shards)
+    return submitted_set(store, redis_url, [json.dumps(prompt) for prompt in prompts], shards, tenant)
 
 
-def submitted_set(store: ObjectStore, redis_url: str, entries: list[str], shards: int) -> str:
+def submitted_set(
+    store: ObjectStore, redis_url: str, entries: list[str], shards: int, tenant: str = LOCAL
+) -> str:
     """A job of the prompts, or starting images, that `entries` are as JSON."""
     lines = "".join(entry + "\n" for entry in entries).encode()
     spec = CurationSpec(prompt_set=digest(lines), instructions_per_image=1)
     record = JobRecord(
-        id=spec.job_id(LOCAL),
-        tenant=LOCAL,
+        id=spec.job_id(tenant),
+        tenant=tenant,
         spec=spec,
         created_at=datetime.now(UTC),
         prompt_set=digest(lines),
@@ -63,7 +65,7 @@ def submitted_set(store: ObjectStore, redis_url: str, entries: list[str], shards
 
     asyncio.run(write())
     with Redis.from_url(redis_url) as connection:
-        fill_window(curate_queue(connection), LOCAL, record.id, range(shards))
+        fill_window(curate_queue(connection), tenant, record.id, range(shards))
     return record.id
 
 
@@ -141,6 +143,16 @@ def test_a_job_of_three_shards(store: ObjectStore, redis_url: str, services: str
         for image in (pair.chosen, pair.rejected):
             assert asyncio.run(owns(store, LOCAL, "images", image)), "its tenant may look at it"
             assert not asyncio.run(owns(store, "other", "images", image))
+
+
+def test_tenants_take_turns_at_a_worker(store: ObjectStore, redis_url: str, services: str) -> None:
+    large = submitted(store, redis_url, SHARDS, "acme")
+    small = submitted(store, redis_url, 1, "other")
+    with worker(store, redis_url, services), Redis.from_url(redis_url) as connection:
+        until(lambda: connection.xlen(SHARDS_STREAM) == SHARDS + 1)
+        entries = [entry for _, entry in connection.xrange(SHARDS_STREAM)]
+    ended = [(entry[b"job"].decode(), int(entry[b"shard"])) for entry in entries]
+    assert ended == [(large, 0), (small, 0), (large, 1), (large, 2)]
 
 
 def test_a_job_that_starts_from_images(store: ObjectStore, redis_url: str, services: str) -> None:
