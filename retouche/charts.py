@@ -104,28 +104,25 @@ def before_and_after(before: Mapping[str, float], after: Mapping[str, float]) ->
         middle, one, other = 34 + index * 46, before[name], after.get(name, before[name])
         low, high = sorted((one, other))
         reach = (high - low) or abs(high) or 1.0
-        at = {
-            value: 40 + (value - low + 0.15 * reach) / (1.3 * reach) * (_WIDTH - 200)
-            for value in (one, other)
-        }
+        at = {value: 8 + (value - low + 0.15 * reach) / (1.3 * reach) * 190 for value in (one, other)}
         color = BLUE if other >= one else VERMILLION
         arrow = "▲" if other > one else "▼" if other < one else "="
         rows.append(
             f"<text x='0' y='{middle - 14}' style='{_TEXT}'>{html.escape(name)}</text>"
-            f"<line x1='40' x2='{_WIDTH - 160}' y1='{middle}' y2='{middle}' stroke='currentColor' "
+            f"<line x1='8' x2='198' y1='{middle}' y2='{middle}' stroke='currentColor' "
             "opacity='.25'/>"
             f"<line x1='{at[one]:.1f}' x2='{at[other]:.1f}' y1='{middle}' y2='{middle}' stroke='{color}' "
             "stroke-width='4'/>"
             f"{_dot(f'{at[one]:.1f}', f'{middle}', color, filled=False)}"
             f"{_dot(f'{at[other]:.1f}', f'{middle}', color, filled=True)}"
-            f"<text x='{_WIDTH - 150}' y='{middle + 4}' style='{_TEXT}'>"
+            f"<text x='210' y='{middle + 4}' style='{_TEXT}'>"
             f"{one:.4f} → {other:.4f} {arrow}</text>"
         )
     said = ", ".join(f"{name} {value:.4f} to {after.get(name, value):.4f}" for name, value in before.items())
     key = (
         "<p class='note'>○ before the edit &nbsp; ● after it &nbsp; ▲ scored higher &nbsp; ▼ scored lower</p>"
     )
-    return _svg(_WIDTH, 20 + 46 * max(1, len(before)), "".join(rows), f"Scores: {said}") + key
+    return _svg(350, 20 + 46 * max(1, len(before)), "".join(rows), f"Scores: {said}") + key
 
 
 def _figure(title: str, note: str, content: str) -> str:
@@ -168,7 +165,8 @@ def _axes(x_low: float, x_high: float, y_low: float, y_high: float, grid: bool =
 def _legend(series: Sequence[Series]) -> str:
     entries = "".join(
         "<span style='white-space:nowrap;margin-right:14px'>"
-        "<svg width='26' height='10' aria-hidden='true'><line x1='0' x2='26' y1='5' y2='5' "
+        "<svg width='26' height='10' style='display:inline' aria-hidden='true'>"
+        f"<line x1='0' x2='26' y1='5' y2='5' "
         f"stroke='{one.color}' stroke-width='3' stroke-dasharray='{one.dash}'/></svg> "
         f"{html.escape(one.name)}</span>"
         for one in series

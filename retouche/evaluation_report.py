@@ -23,17 +23,38 @@ th:first-child, td:first-child { text-align: left } th { border-bottom: 1px soli
 .plots, .pairs { display: flex; flex-wrap: wrap; gap: 1.2rem } figure { margin: 0 }
 .pair { width: 230px; font-size: .82rem }
 .pair img { width: 108px; height: 108px; image-rendering: pixelated }
-.pair div { display: flex; gap: 8px } svg text { font: 11px system-ui; fill: #55606e }
+.pair div { display: flex; gap: 8px } .sheet { display: grid; gap: 1.4rem }
+.sheet article { display: flex; flex-wrap: wrap; gap: 1rem; border-top: 1px solid #d5d9df; padding-top: 1rem }
+.sheet img { width: 148px; height: 148px; image-rendering: pixelated; object-fit: contain;
+             border: 4px solid transparent }
+.sheet img.chosen { border-color: #0072b2 } .sheet section { flex: 1 1 260px; font-size: .88rem }
+.sheet p { margin: .2rem 0 } figcaption { font-weight: 600 } code { font-size: .85em }
+svg text { font: 11px system-ui; fill: #55606e }
 """
 
 
 async def write_report(client: AsyncRetouche, evaluation: Evaluation, file: Path) -> Path:
     """Write the report; its pictures are fetched from the gateway and become part of it."""
+    title = f"<h1>{evaluation.run} against its base</h1>"
+    content = page(evaluation.run, title + await section(client, evaluation))
+    await asyncio.to_thread(file.write_text, content)
+    return file
+
+
+async def section(client: AsyncRetouche, evaluation: Evaluation) -> str:
+    """The evaluation as a part of a page, its pictures in it."""
     shown = _telling(evaluation)
     references = {image for found in shown for image in (found.base, found.tuned)}
     pictures = {reference: await client.image(reference) for reference in sorted(references)}
-    await asyncio.to_thread(file.write_text, _page(evaluation, shown, pictures))
-    return file
+    return _section(evaluation, shown, pictures)
+
+
+def page(title: str, content: str) -> str:
+    """A page that needs nothing but itself."""
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>{content}</html>"
+    )
 
 
 def _telling(evaluation: Evaluation) -> list[Comparison]:
@@ -48,7 +69,7 @@ def _telling(evaluation: Evaluation) -> list[Comparison]:
     return ordered[: SHOWN // 2] + ordered[-SHOWN // 2 :]
 
 
-def _page(evaluation: Evaluation, shown: Sequence[Comparison], pictures: Mapping[str, bytes]) -> str:
+def _section(evaluation: Evaluation, shown: Sequence[Comparison], pictures: Mapping[str, bytes]) -> str:
     hacked = evaluation.hacked
     warning = (
         f"<p class=warning>{html.escape(', '.join(hacked))} rose while the truth did not: reward hacking.</p>"
@@ -60,16 +81,13 @@ def _page(evaluation: Evaluation, shown: Sequence[Comparison], pictures: Mapping
     pairs = "".join(_pair(found, pictures) for found in shown)
     first = html.escape(next(reversed(evaluation.judgements)))
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{evaluation.run}</title><style>{_STYLE}</style>"
-        f"<h1>{evaluation.run} against its base</h1>"
         f"<p class=note>{evaluation.prompts} prompts, {evaluation.images_per_prompt} image(s) each, the same "
         f"seeds for both models. Intervals: 95%, bootstrapped over prompts.</p>{warning}"
         "<table><tr><th>score<th>base<th>tuned<th>difference<th>win rate</tr>"
         f"{rows}</table>{_style(evaluation.style)}"
         f"<h2>Tuned minus base, per image</h2><div class=plots>{plots}</div>"
         f"<h2>Base and tuned, side by side</h2><p class=note>The largest gains first, the largest losses "
-        f"last, by {first}.</p><div class=pairs>{pairs}</div></html>"
+        f"last, by {first}.</p><div class=pairs>{pairs}</div>"
     )
 
 

@@ -23,9 +23,9 @@ from retouche.contract.evaluation import TRUTH, Evaluation
 from retouche.contract.jobs import CurationSpec, ImageTrace, Job, PreferencePair
 from retouche.contract.runs import DiffusionDpo, Lora, Optimisation, Run, RunSpec, TrainingData
 from retouche.evaluation import evaluate
-from retouche.evaluation_report import write_report
 from retouche.images import decode
 from retouche.local.system import running
+from retouche.report import write_report
 from shapes.check import Report, check
 from shapes.prompts import held_out_prompts
 from shapes.render import Pixels
@@ -57,7 +57,7 @@ def main(data: Path = Path(".retouche/demo"), prompts: int = 48, images: int = 2
         if run.state != "finished":
             raise SystemExit(f"the run is {run.state}: {run.error}")
         figures["training_seconds"] = round(time.monotonic() - began, 1)
-        report = data / "evaluation.html"
+        report = data / "report.html"
         evaluation = asyncio.run(_evaluated(system.url, run.id, prompts, report))
     figures |= _compared(evaluation)
     _show_training(run, evaluation, report)
@@ -80,7 +80,7 @@ async def _evaluated(url: str, run_id: str, seen: int, report: Path) -> Evaluati
     async with AsyncRetouche(url) as client:
         evaluation = await evaluate(client, run_id, prompts, truth=truth)
         await client.keep_evaluation(evaluation)
-        await write_report(client, evaluation, report)
+        await write_report(client, run_id, report)
     return evaluation
 
 
@@ -163,6 +163,7 @@ def _show_training(run: Run, evaluation: Evaluation, report: Path) -> None:
         f"\nKeep it   retouche up --data {report.parent}"
         f"\n          retouche pairs export {run.spec.data.job} --output pairs.parquet"
         f"\n          retouche runs artifacts {run.id} --output lora"
+        "\n          retouche studio"
         "\nNext      retouche curate 'a purple square above a red circle on a gray background'\n"
     )
 

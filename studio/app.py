@@ -66,6 +66,7 @@ def build(settings: Settings) -> gr.Blocks:
                 placeholder="none needed on an open gateway",
                 elem_id="key",
                 max_length=200,
+                min_width=240,
             )
         with gr.Tabs() as tabs:
             with gr.Tab("Overview", id="overview") as overview_tab:

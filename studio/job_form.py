@@ -82,7 +82,7 @@ def build() -> Form:
         elem_id="prompts",
     )
     file = gr.File(
-        label="or a file of them: .txt, .jsonl or .csv", type="filepath", height=110, elem_id="file"
+        label="or a file of them: .txt, .jsonl or .csv", type="filepath", height=140, elem_id="file"
     )
     with gr.Row():
         images = _whole("Images per prompt", 1, 1, 16, "How many images are drawn of each prompt.")

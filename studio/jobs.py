@@ -57,7 +57,7 @@ def build(gateways: Gateways, key: gr.Textbox) -> JobsTab:
         with gr.Column(scale=3, min_width=320):
             gr.HTML("<h2>Jobs</h2>")
             table = gr.HTML("<div class='notice empty' role='status'><div>Asking for the jobs…</div></div>")
-            chosen = gr.Dropdown([], label="One of them", elem_id="job", filterable=True)
+            chosen = gr.Dropdown([], label="One of them", elem_id="job", allow_custom_value=True)
             with gr.Row():
                 show_pairs = gr.Button("See its pairs", elem_id="see-pairs")
                 cancel = gr.Button("Cancel it", variant="stop")

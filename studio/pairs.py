@@ -159,7 +159,7 @@ def build(gateways: Gateways, key: gr.Textbox, exports: Path) -> PairsTab:
     """The tab's content; exported files are written to `exports`."""
     browser = _Browser(gateways, exports)
     with gr.Row(equal_height=False):
-        job = gr.Dropdown([], label="Job", elem_id="pairs-job", scale=3)
+        job = gr.Dropdown([], label="Job", elem_id="pairs-job", scale=3, allow_custom_value=True)
         reviewer = gr.Textbox(
             label="Your name",
             info="Recorded with your decisions.",
@@ -173,7 +173,16 @@ def build(gateways: Gateways, key: gr.Textbox, exports: Path) -> PairsTab:
             shown, buttons = _open_pair()
         with gr.Column(scale=2, min_width=320):
             shown["facts"] = gr.HTML(notices.empty("Choose a job, and its pairs are here."))
-    parts = _Shown(at=gr.State(None), **shown)
+    gallery = gr.Gallery(
+        label="This page: original and edit, the chosen one framed",
+        columns=6,
+        allow_preview=False,
+        height="auto",
+        object_fit="contain",
+        elem_id="gallery",
+        buttons=[],
+    )
+    parts = _Shown(at=gr.State(None), gallery=gallery, **shown)
     _wire(browser, key, reviewer, parts, buttons)
     look = {"fn": browser.find, "inputs": [key, job, *asked], "outputs": parts.outputs}
     gr.on([job.change, *(field.change for field in asked)], **look, trigger_mode="always_last")
@@ -227,7 +236,7 @@ def _query(text: str, action: str, decision: str, order: str, descending: bool, 
 
 
 def _open_pair() -> tuple[dict[str, Any], dict[str, gr.Button]]:
-    """The open pair's images with the buttons below them, and all of the page."""
+    """The open pair's images, with the buttons below them."""
     where = gr.HTML()
     slider = gr.ImageSlider(
         label="original | edited",
@@ -249,16 +258,7 @@ def _open_pair() -> tuple[dict[str, Any], dict[str, gr.Button]]:
             buttons[name] = gr.Button(label, elem_id=name, size="sm", min_width=80)
     told = gr.HTML(elem_id="decided")
     gr.HTML(f"<p class='note'>{_KEYS}</p>")
-    gallery = gr.Gallery(
-        label="This page: original and edit, the chosen one framed",
-        columns=4,
-        allow_preview=False,
-        height="auto",
-        object_fit="contain",
-        elem_id="gallery",
-        buttons=[],
-    )
-    return {"gallery": gallery, "slider": slider, "where": where, "told": told}, buttons
+    return {"slider": slider, "where": where, "told": told}, buttons
 
 
 def _wire(

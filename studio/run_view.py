@@ -4,9 +4,9 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 
-from retouche.charts import BLUE, GREEN, GREY, ORANGE, VERMILLION, Series, lines
 from retouche.contract.evaluation import TRUTH, Comparison, Evaluation, Interval
 from retouche.contract.runs import Run, TrainingMetrics
+from retouche.training_curves import training_curves
 from studio import notices
 from studio.job_view import STATES
 
@@ -35,29 +35,10 @@ def summary(run: Run) -> str:
 
 
 def curves(metrics: Sequence[TrainingMetrics]) -> str:
-    """Loss, implicit accuracy, reward margin, errors of winner and loser beside the reference model's."""
+    """The curves of what the run has logged."""
     if not metrics:
         return notices.empty("Nothing is logged yet: the first step comes once the pairs are encoded.")
-    charts = [
-        lines("Loss", [_series("loss", BLUE, metrics, "loss")], "Flat says nothing about how often it wins."),
-        lines(
-            "Implicit accuracy",
-            [_series("implicit accuracy", GREEN, metrics, "implicit_accuracy")],
-            "The share of pairs of which the model prefers the chosen image; .5 is a coin.",
-        ),
-        lines("Reward margin", [_series("reward margin", ORANGE, metrics, "reward_margin")]),
-        lines(
-            "Winner and loser error",
-            [
-                _series("winner", BLUE, metrics, "chosen_error"),
-                _series("loser", VERMILLION, metrics, "rejected_error", "7 3"),
-                _series("winner, reference", GREY, metrics, "reference_chosen_error", "2 3"),
-                _series("loser, reference", GREY, metrics, "reference_rejected_error", "9 3 2 3"),
-            ],
-            "The loser's should grow away from the winner's; both far above their references is a collapse.",
-        ),
-    ]
-    return f"<div class='charts'>{''.join(charts)}</div>"
+    return f"<div class='charts'>{training_curves(metrics)}</div>"
 
 
 def evaluation_table(evaluation: Evaluation) -> str:
@@ -108,10 +89,6 @@ def _scorer(name: str) -> str:
 
 def _interval(found: Interval, form: str) -> str:
     return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
-
-
-def _series(name: str, color: str, metrics: Sequence[TrainingMetrics], field: str, dash: str = "") -> Series:
-    return Series(name, color, [(one.step, getattr(one, field)) for one in metrics], dash)
 
 
 def _data_uri(picture: bytes) -> str:

@@ -22,7 +22,7 @@ _PROGRESS = gr.Progress()  # as a default it asks gradio for one of the call's o
 
 def build(gateways: Gateways, key: gr.Textbox) -> Live:
     """The tab's content, and what keeps it current."""
-    chosen = gr.Dropdown([], label="Run", elem_id="run")
+    chosen = gr.Dropdown([], label="Run", elem_id="run", allow_custom_value=True)
     summary = gr.HTML("<div class='notice empty' role='status'><div>Asking for the runs…</div></div>")
     with gr.Row():
         cancel = gr.Button("Stop it after a last checkpoint", variant="stop")

@@ -2,7 +2,21 @@
 
 import typer
 
-from retouche.cli import convert, curate, doctor, evaluate, jobs, keys, loop, pairs, runs, studio, train, up
+from retouche.cli import (
+    convert,
+    curate,
+    doctor,
+    evaluate,
+    jobs,
+    keys,
+    loop,
+    pairs,
+    report,
+    runs,
+    studio,
+    train,
+    up,
+)
 
 app = typer.Typer(
     name="retouche",
@@ -15,6 +29,7 @@ app.command("curate")(curate.curate)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.command)
 app.command("loop")(loop.loop)
+app.command("report")(report.report)
 app.command("studio")(studio.studio)
 app.command("recover")(jobs.recover)
 app.command("doctor")(doctor.doctor)
