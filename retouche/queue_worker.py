@@ -9,7 +9,8 @@ is done once, since everything is committed where nothing was.
 import logging
 from typing import ClassVar
 
-from rq import Worker
+from redis.client import Pipeline
+from rq import Worker, worker_registration
 from rq.job import Job
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
@@ -38,6 +39,21 @@ class OneFunctionWorker(Worker):
 
     def get_heartbeat_ttl(self, job: Job) -> int:  # noqa: ARG002 (RQ's signature)
         return LOST_SECONDS
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """RQ's sign of life; a worker that an emptied Redis has forgotten makes itself known again."""
+        super().heartbeat(timeout, pipeline)
+        if pipeline is None:
+            self._be_known()
+
+    def maintain_heartbeats(self, job: Job) -> None:
+        super().maintain_heartbeats(job)
+        self._be_known()
+
+    def _be_known(self) -> None:
+        if not self.connection.sismember(self.redis_workers_keys, self.key):
+            self.connection.hset(self.key, mapping=self.serialize())
+            worker_registration.register(self)
 
 
 def work(kind: type[OneFunctionWorker], queue: Queue, *, once: bool = False) -> None:

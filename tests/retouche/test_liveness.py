@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from redis import Redis
 
 from retouche.liveness import worker_lives
 
@@ -31,6 +32,11 @@ def test_a_worker_that_waits_for_work_lives(redis_url: str, module: str) -> None
             time.sleep(0.1)
         assert lives(f"{module}.alive", redis_url)
         assert not worker_lives(redis_url, host="another-container")
+        with Redis.from_url(redis_url) as connection:
+            connection.flushall()
+        while not worker_lives(redis_url):
+            assert worker.poll() is None
+            time.sleep(0.1)
     finally:
         worker.terminate()
         assert worker.wait(timeout=20) == 0
