@@ -63,9 +63,15 @@ async def _submit(spec: CurationSpec, tenant: str, request: Request, response: R
     check_deployed(request, spec.profile, [rule.name for rule in spec.rewards])
     for adapter in (spec.generation.adapter, spec.editing.adapter):
         await check_adapter(request, tenant, adapter)
-    prompts = await _prompt_set(request, tenant, spec)
+    if spec.prompt_set is not None:
+        await check_prompt_set(request, tenant, spec.prompt_set)
+    job_id = spec.job_id(tenant)
+    path = job_path(job_id, "spec.json")
+    if not await store.exists(path):
+        await reserve(request.app, tenant, job_id)
+    prompts = await _prompt_set(store, tenant, spec)
     record = JobRecord(
-        id=spec.job_id(tenant),
+        id=job_id,
         tenant=tenant,
         spec=spec,
         created_at=datetime.now(UTC),
@@ -73,14 +79,11 @@ async def _submit(spec: CurationSpec, tenant: str, request: Request, response: R
         prompts=prompts.prompts,
         shards=-(-prompts.prompts // SHARD_PROMPTS),
     )
-    path = job_path(record.id, "spec.json")
-    if not await store.exists(path):
-        await reserve(request.app, tenant, record.id)
-    await own(store, tenant, "jobs", record.id)
+    await own(store, tenant, "jobs", job_id)
     if not await store.create(path, record.model_dump_json().encode()):
         response.status_code = 200
-    await _enqueue_pending(request.app, record.id)
-    return await _reader(request).job(record.id)
+    await _enqueue_pending(request.app, job_id)
+    return await _reader(request).job(job_id)
 
 
 @router.get("/v1/jobs", dependencies=[READ])
@@ -167,12 +170,10 @@ async def recover_all(app: FastAPI) -> list[str]:
     return [job_id for job_id in await app.state.reader.all() if await _enqueue_pending(app, job_id)]
 
 
-async def _prompt_set(request: Request, tenant: str, spec: CurationSpec) -> PromptSetInfo:
-    store: ObjectStore = request.app.state.store
+async def _prompt_set(store: ObjectStore, tenant: str, spec: CurationSpec) -> PromptSetInfo:
     if spec.prompts is not None:
         return await keep_inline(store, tenant, spec.prompts)
     assert spec.prompt_set is not None
-    await check_prompt_set(request, tenant, spec.prompt_set)
     prompts = 0
     async for part in store.stream(prompt_set_path(spec.prompt_set)):
         prompts += part.count(b"\n")
