@@ -10,6 +10,7 @@ import torch
 from diffusers import StableDiffusionControlNetPipeline
 from transformers import AutoModelForImageTextToText
 
+from retouche.conversion.llava_layout import LlavaConfig, VisionSizes, needed, renamed
 from retouche.errors import ModelFailure
 from retouche.profile import Profile, load_profile
 from retouche.requirements import known_models
@@ -119,3 +120,23 @@ def test_a_vision_language_model_is_what_transformers_and_vllm_load(profile: Pro
     assert not any(report.values()), report
     assert type(model).__name__ == model.config.architectures[0]
     assert parameters(model) == known_models()["/".join(Path(served.model).parts[-2:])].parameters
+
+
+def test_the_conversion_of_llava_critic_ends_in_these_tensors() -> None:
+    config = LlavaConfig(
+        architectures=("LlavaQwenForCausalLM",),
+        hidden_size=3584,
+        intermediate_size=18_944,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+        vocab_size=152_064,
+        mm_projector_type="mlp2x_gelu",
+        mm_patch_merge_type="spatial_unpad",
+        image_aspect_ratio="anyres_max_9",
+        image_grid_pinpoints=[(384, 384)],
+    )
+    tower = VisionSizes(hidden_size=1152, intermediate_size=4304, patch_size=14, positions=729)
+    converted = {renamed(name): shape for name, shape in needed(config, tower).items()}
+    published, _ = WEIGHTS["models/llava-critic-7b"]["model"]
+    assert converted == published
