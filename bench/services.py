@@ -212,11 +212,11 @@ def _until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
     raise RuntimeError(f"{process.args!r} ended before it was ready")
 
 
-async def served_seconds(url: str, stage: Stage) -> float:
-    """What the service takes for every request of CALLERS callers, each asking again as soon as answered."""
+async def served_seconds(url: str, stage: Stage, callers: int = CALLERS) -> float:
+    """What the service takes for every request of so many callers, each asking again as soon as answered."""
     bodies = iter([request.model_dump_json(exclude_defaults=True).encode() for request in stage.requests])
     began = time.perf_counter()
-    await asyncio.gather(*(_call(url, stage.path, bodies) for _ in range(CALLERS)))
+    await asyncio.gather(*(_call(url, stage.path, bodies) for _ in range(callers)))
     return time.perf_counter() - began
 
 
