@@ -11,6 +11,7 @@ from rich.table import Table
 from retouche.cli.terminal import Json, console, errors, gateway, in_a_folder, print_json
 from retouche.contact_sheet import MOST_ROWS, write_sheet
 from retouche.contract.reviews import Reviewed
+from retouche.errors import RetoucheError
 from retouche.export.folder import write_folder
 from retouche.hub import push
 
@@ -70,15 +71,14 @@ def export(
         return
     with gateway() as client:
         splits = dict(write_folder(client, job_id, output, validation=validation, reviewed=reviewed).splits)
-    address = None
-    if push_to_hub:
-        with errors():
-            address = push(output, push_to_hub, private=private)
+    if not as_json:
+        counts = ", ".join(f"{count:,} pairs in {split}" for split, count in sorted(splits.items()))
+        console.print(f"wrote {output} ({counts})", highlight=False, soft_wrap=True)
+    address = _pushed(output, push_to_hub, private) if push_to_hub else None
     if as_json:
         print_json({"folder": str(output), "pairs": splits, "hub": address})
-    else:
-        counts = ", ".join(f"{count:,} pairs in {split}" for split, count in sorted(splits.items()))
-        console.print(f"wrote {output} ({counts})" + (f" and {address}" if address else ""), soft_wrap=True)
+    elif address:
+        console.print(f"pushed to {address}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -92,6 +92,18 @@ def sheet(
     with gateway() as client:
         file = write_sheet(client, job_id, output, rows)
     _wrote(file, as_json)
+
+
+def _pushed(folder: Path, repository: str, private: bool) -> str:
+    """The address; the folder is whole already, so one that the Hub refuses can be pushed by hand."""
+    with errors():
+        try:
+            return push(folder, repository, private=private)
+        except RetoucheError:
+            console.print(
+                f"to push it later: hf upload {repository} {folder} --repo-type dataset", soft_wrap=True
+            )
+            raise
 
 
 def _wrote(file: Path, as_json: bool) -> None:

@@ -78,7 +78,8 @@ def test_a_hub_that_refuses_is_said_and_the_folder_stays(
     wanted = ("--output", str(output), "--push-to-hub", repository)
     done = export(url, environment(hub_url, token), job_id, *wanted)
     assert done.returncode == 1
-    assert done.stderr.startswith(says), done.stderr
+    assert says in done.stderr
+    assert f"hf upload {repository} {output} --repo-type dataset" in done.stderr
     assert (output / "README.md").exists()
     assert not hub.files.get("us/pairs")
 
