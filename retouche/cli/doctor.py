@@ -86,7 +86,7 @@ def _profile(name: str) -> Iterator[Finding]:
     yield from _memory(processes)
     yield _disk(models)
     for address, model in servers(profile).items():
-        yield _server(address, model)
+        yield _server(Settings().vlm_url or address, model)
 
 
 def _once(all_needs: Iterable[Need]) -> list[Need]:

@@ -6,9 +6,10 @@ from retouche.client.gateway import DEFAULT_URL
 
 
 class Settings(BaseSettings):
-    """Where the gateway is, and the key it wants."""
+    """Where the gateway is, the key it wants, and where services ask vLLM if not where the profile says."""
 
     model_config = SettingsConfigDict(env_prefix="RETOUCHE_", extra="ignore")
 
     url: str = DEFAULT_URL
     api_key: str | None = None
+    vlm_url: str | None = None

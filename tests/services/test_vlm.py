@@ -10,6 +10,7 @@ from PIL import Image
 
 from retouche.contract.stages import Critique
 from retouche.errors import (
+    ConnectionBroken,
     DeadlineExceeded,
     ModelFailure,
     Overloaded,
@@ -123,7 +124,7 @@ def test_one_trouble_is_survived(trouble: Step) -> None:
 @pytest.mark.parametrize(
     ("trouble", "error", "times"),
     [
-        (dying, ServiceUnreachable, 3),
+        (dying, ConnectionBroken, 3),
         (failing, ServiceUnreachable, 3),
         (busy, Overloaded, 3),
         (gone_for_an_hour, Unavailable, 1),
