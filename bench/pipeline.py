@@ -3,7 +3,8 @@
 Stub services of fixed latency and capacity run in a process each; each of the five stages is made the
 bottleneck in turn. One shard of 64 prompts is curated from its first request to its last pair, the filling
 and emptying of the pipeline included. What the bottleneck alone can do is arithmetic: its calls times its
-latency, divided by its capacity. The sequential client makes one call at a time, for fewer prompts.
+latency, divided by its capacity. In a last row no service lets anything wait: it takes what it has capacity
+for and answers 429 to the rest. The sequential client makes one call at a time, for fewer prompts.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.stub_services import Stage
 from retouche.client.stages import StageClient
@@ -34,6 +35,7 @@ SPEC = CurationSpec(
 SLOW = Stage(latency_seconds=0.64, capacity=8)
 QUICK = Stage(latency_seconds=0.05, capacity=16)
 SEQUENTIAL_PROMPTS = 2
+REFUSING = "editing"  # the bottleneck of the last row, in which nothing may wait in any service
 BAR = 0.93
 
 
@@ -53,22 +55,33 @@ def main() -> None:
         f"{len(PROMPTS)} prompts, {SPEC.images_per_prompt} images each; bar {BAR}; "
         f"load of this machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
-    print(f"{'bottleneck':<12} {'images/s':>8} {'of what it can do':>18} {'sequential':>11}")
+    print(f"{'bottleneck':<18} {'images/s':>8} {'of what it can do':>18} {'sequential':>11}")
     measured = []
     for stage in STAGES:
         found = measure(stage)
         measured.append(found)
-        shares = f"{found.ratio:>18.1%} {found.sequential_ratio:>11.1%}"
-        print(f"{stage:<12} {found.images_per_second:>8.1f} {shares}", flush=True)
+        _show(stage, found)
+    refusing = measure(REFUSING, waiting=0)
+    _show(f"{REFUSING}, refusing", refusing)
     ratios = {found.bottleneck: round(found.ratio, 4) for found in measured}
     sequential = {found.bottleneck: round(found.sequential_ratio, 4) for found in measured}
-    print(json.dumps({"bench": "pipeline", "ratios": ratios, "sequential_ratios": sequential}))
+    line = {"ratios": ratios, "refusing_ratio": round(refusing.ratio, 4), "sequential_ratios": sequential}
+    print(json.dumps({"bench": "pipeline", **line}))
     sys.exit(min(ratios.values()) < BAR)
 
 
-def measure(bottleneck: str) -> Measured:
-    """The sequential client, which warms the services up, then one shard, with `bottleneck` slow."""
-    stages = {stage: SLOW if stage == bottleneck else QUICK for stage in STAGES}
+def _show(name: str, found: Measured) -> None:
+    shares = f"{found.ratio:>18.1%} {found.sequential_ratio:>11.1%}"
+    print(f"{name:<18} {found.images_per_second:>8.1f} {shares}", flush=True)
+
+
+def measure(bottleneck: str, waiting: int = Stage().waiting) -> Measured:
+    """The sequential client, which warms the services up, then one shard, with `bottleneck` slow.
+
+    `waiting`: how many calls may wait in each service; it answers 429 beyond.
+    """
+    made = {stage: SLOW if stage == bottleneck else QUICK for stage in STAGES}
+    stages = {stage: replace(each, waiting=waiting) for stage, each in made.items()}
     most = Settings().most_in_flight
     with served(stages) as urls:
         others = [f"{prompt}, before" for prompt in PROMPTS[:SEQUENTIAL_PROMPTS]]

@@ -18,7 +18,7 @@ from gateway.job_state import JobReader
 from gateway.ownership import OwnJob, check_adapter, check_prompt_set
 from gateway.prompts import keep_inline
 from gateway.quota import reserve
-from retouche import queue
+from retouche import prompt_sets, queue
 from retouche.contract.jobs import (
     SHARD_PROMPTS,
     CurationSpec,
@@ -30,7 +30,7 @@ from retouche.contract.jobs import (
     PromptSetInfo,
 )
 from retouche.errors import Conflict, QueueUnavailable
-from retouche.store import ObjectStore, job_path, prompt_set_path, shard_path
+from retouche.store import ObjectStore, job_path, shard_path
 from retouche.tenancy import own
 
 router = APIRouter(tags=["jobs"])
@@ -174,9 +174,7 @@ async def _prompt_set(store: ObjectStore, tenant: str, spec: CurationSpec) -> Pr
     if spec.prompts is not None:
         return await keep_inline(store, tenant, spec.prompts)
     assert spec.prompt_set is not None
-    prompts = 0
-    async for part in store.stream(prompt_set_path(spec.prompt_set)):
-        prompts += part.count(b"\n")
+    prompts = await prompt_sets.count(store, spec.prompt_set)
     return PromptSetInfo(prompt_set=spec.prompt_set, prompts=prompts)
 
 

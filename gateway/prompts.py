@@ -2,7 +2,6 @@
 
 import asyncio
 import csv
-import hashlib
 import json
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
@@ -16,10 +15,11 @@ from starlette.requests import ClientDisconnect
 
 from gateway.callers import CURATE, TheCaller
 from gateway.ownership import check_images
+from retouche import prompt_sets
 from retouche.contract.jobs import STARTING_IMAGES, PromptSetInfo, StartingImage
 from retouche.contract.payload import Prompt
 from retouche.errors import BadPrompts, ImageNotFound, PayloadTooLarge
-from retouche.store import ObjectStore, prompt_set_path
+from retouche.store import ObjectStore
 from retouche.tenancy import own
 
 router = APIRouter(tags=["prompts"])
@@ -74,11 +74,7 @@ async def keep_inline(store: ObjectStore, tenant: str, prompts: Iterable[str]) -
 
 async def keep(store: ObjectStore, tenant: str, spool: IO[bytes], count: int) -> PromptSetInfo:
     """Store what was spooled under its digest, for the tenant to see."""
-    spool.seek(0)
-    reference = "sha256:" + hashlib.file_digest(spool, "sha256").hexdigest()  # type: ignore[arg-type]
-    if not await store.exists(prompt_set_path(reference)):
-        spool.seek(0)
-        await store.put_file(prompt_set_path(reference), spool)
+    reference = await prompt_sets.keep(store, spool)
     await own(store, tenant, "prompts", reference)
     return PromptSetInfo(prompt_set=reference, prompts=count)
 

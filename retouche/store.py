@@ -2,6 +2,7 @@
 
 images/sha256/ab/<hex>.webp      content-addressed, as encoded
 prompts/<hex>.ndjson             prompt sets, content-addressed: a JSON string, or a starting image, a line
+prompts/<hex>.index              where each of its lines begins, and how often its prompt stood before
 memo/<stage>/ab/<hex>.json       a stage's answer under the hash of model and request
 jobs/<id>/spec.json              what was asked for
 jobs/<id>/cancelled              there while the job is cancelled
@@ -83,6 +84,11 @@ class ObjectStore:
         with translated(path):
             result = await obstore.get_async(self._store, path)
             return bytes(await result.bytes_async())
+
+    async def part(self, path: str, start: int, end: int) -> bytes:
+        """The bytes at `path` from `start` up to `end`; NotFound if there is nothing."""
+        with translated(path):
+            return bytes(await obstore.get_range_async(self._store, path, start=start, end=end))
 
     async def put(self, path: str, data: bytes) -> None:
         """Write, replacing what was there."""
@@ -202,6 +208,10 @@ def image_path(reference: ImageRef) -> str:
 
 def prompt_set_path(reference: str) -> str:
     return f"prompts/{reference.removeprefix('sha256:')}.ndjson"
+
+
+def prompt_index_path(reference: str) -> str:
+    return f"prompts/{reference.removeprefix('sha256:')}.index"
 
 
 def memo_path(stage: str, key: str) -> str:

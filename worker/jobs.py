@@ -9,7 +9,6 @@ import asyncio
 import json
 import logging
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -19,7 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from redis.typing import EncodableT, FieldT
 
-from retouche import tracing
+from retouche import prompt_sets, tracing
 from retouche.about import about
 from retouche.client.stages import StageClient, bearing
 from retouche.contract.jobs import SHARD_PROMPTS, ImageTrace, JobRecord, JobReport, StartingImage
@@ -38,7 +37,7 @@ from retouche.errors import RetoucheError
 from retouche.meters import tell
 from retouche.pairs import write_pairs, write_traces
 from retouche.queue import curate_queue, enqueue_next
-from retouche.store import ObjectStore, job_path, prompt_set_path, shard_path
+from retouche.store import ObjectStore, job_path, shard_path
 from retouche.tenancy import own_images, owns
 from worker.curate import Curation, ShardPrompts, curate
 from worker.limits import Limit, ServiceAway
@@ -148,23 +147,16 @@ async def _tell_consumers(redis: Redis, job_id: str, shard: int) -> None:
 
 async def _prompts(store: ObjectStore, record: JobRecord, shard: int) -> ShardPrompts:
     """The shard's part of the prompt set, and how often each prompt stood before it."""
-    data = await store.get(prompt_set_path(record.prompt_set))
-    before: Counter[str] = Counter()
-    repeats, prompts, images = [], [], []
     first = shard * SHARD_PROMPTS
-    for index, line in enumerate(data.splitlines()):
-        if index >= first + SHARD_PROMPTS:
-            break
-        entry = json.loads(line)
-        prompt = entry if isinstance(entry, str) else entry["prompt"]
-        if index >= first:
-            if not isinstance(entry, str):
-                images.append(StartingImage.model_validate(entry))
-            prompts.append(prompt)
-            repeats.append(before[prompt])
-        before[prompt] += 1
+    end = min(first + SHARD_PROMPTS, record.prompts)
+    entries = await prompt_sets.read(store, record.prompt_set, first, end)
+    images = [entry.content for entry in entries if isinstance(entry.content, StartingImage)]
+    prompts = [
+        entry.content.prompt if isinstance(entry.content, StartingImage) else entry.content
+        for entry in entries
+    ]
     seen = await asyncio.gather(*(_seen_by(store, record.tenant, image) for image in images))
-    return ShardPrompts(prompts, first, repeats, seen)
+    return ShardPrompts(prompts, first, [entry.repeat for entry in entries], seen)
 
 
 async def _seen_by(store: ObjectStore, tenant: str, existing: StartingImage) -> StartingImage:

@@ -42,7 +42,7 @@ def test_every_format_gives_the_same_prompt_set(
 def test_a_quoted_csv_field_may_span_lines(gateway: httpx2.Client, folder: Path) -> None:
     answer = upload(gateway, CSV, b'prompt,id\n"a ""red""\ncircle",1\nx,2\n')
     assert answer.json()["prompts"] == 2
-    (stored,) = (folder / "prompts").iterdir()
+    (stored,) = (folder / "prompts").glob("*.ndjson")
     assert json.loads(stored.read_text().splitlines()[0]) == 'a "red"\ncircle'
 
 
@@ -58,7 +58,7 @@ def test_starting_images_are_a_prompt_set_too(gateway: httpx2.Client, folder: Pa
     lost = {"prompt": "a blue square", "origin": "a.parquet row 2", "problem": "is cut off"}
     answer = upload(gateway, STARTING_IMAGES, "\n".join(map(json.dumps, (there, lost))).encode())
     assert answer.json()["prompts"] == 2
-    (stored,) = (folder / "prompts").iterdir()
+    (stored,) = (folder / "prompts").glob("*.ndjson")
     assert [json.loads(line) for line in stored.read_text().splitlines()] == [there, lost]
     job = gateway.post("/v1/jobs", json={"prompt_set": answer.json()["prompt_set"]})
     assert (job.status_code, job.json()["prompts"]) == (201, 2)

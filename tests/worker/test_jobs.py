@@ -1,6 +1,7 @@
 """Shards through a real Redis and real worker processes: they run, are killed, are cancelled, are refused."""
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from bench.stub_services import Stage, create_app
+from retouche import prompt_sets
 from retouche.contract.jobs import SHARD_PROMPTS, CurationSpec, JobRecord, StartingImage
 from retouche.contract.payload import LOCAL
 from retouche.contract.stages import STAGES
@@ -27,7 +29,7 @@ from retouche.coordination import SHARDS_STREAM, shard_task_id
 from retouche.images import encode
 from retouche.pairs import read_pairs, read_report, read_traces
 from retouche.queue import curate_queue, fill_window
-from retouche.store import ObjectStore, digest, job_path, prompt_set_path, shard_path
+from retouche.store import ObjectStore, digest, job_path, shard_path
 from retouche.tenancy import own, owns
 from tests.live import live
 from tests.s3 import Fault, Relay, relay_app, s3_server, store_url
@@ -60,7 +62,7 @@ def submitted_set(
     )
 
     async def write() -> None:
-        await store.put(prompt_set_path(digest(lines)), lines)
+        await prompt_sets.keep(store, io.BytesIO(lines))
         await store.put(job_path(record.id, "spec.json"), record.model_dump_json().encode())
 
     asyncio.run(write())
