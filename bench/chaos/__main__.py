@@ -43,6 +43,7 @@ def main() -> None:
         disturbed, work, keeper = disturb(disk, arguments)
         _say(f"{len(work.jobs)} jobs and {len(work.runs)} runs have ended; now the same undisturbed")
         undisturbed, failures = leave_alone(disk, work)
+    print(f"{work.runs_retried} times a run was killed so often that it was given up, and retried by hand")
     sys.exit(report(arguments.faults, disturbed, undisturbed, keeper, work.failures + failures))
 
 

@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 FIRST_PROMPTS = 12  # done before the faults begin, so that there is something to train on
 JOB_PROMPTS = 70  # two shards
+MOST_RETRIES = 5  # by hand, of a run that was given up
 _LOOK_SECONDS = 0.5
 
 
@@ -32,11 +33,11 @@ def job_spec(number: int) -> CurationSpec:
 def run_spec(number: int, job_id: str) -> RunSpec:
     """The training run of that number, on the pairs of a finished job."""
     how = Optimisation(
-        steps=60,
+        steps=40,
         batch_size=4,
         learning_rate=5e-4,
         warmup_steps=1,
-        checkpoint_every_steps=10,
+        checkpoint_every_steps=4,
         log_every_steps=5,
     )
     return RunSpec(data=TrainingData(job=job_id), objective=DiffusionDpo(), optimisation=how, seed=number)
@@ -50,6 +51,7 @@ class Work:
         self.runs: list[RunSpec] = []
         self.job_ids: dict[CurationSpec, str] = {}
         self.run_ids: dict[RunSpec, str] = {}
+        self.runs_retried = 0
         self.failures: list[str] = []
         self.first_done, self.enough = threading.Event(), threading.Event()
         self._client = AsyncRetouche(url, timeout_seconds=30)
@@ -102,20 +104,25 @@ class Work:
     async def _job(self, spec: CurationSpec) -> None:
         submitted = await _patiently(lambda: self._client.submit(spec))
         self.job_ids[spec] = submitted.id
-        await self._until_ended(lambda: self._client.job(submitted.id))
+        if not await self._until_ended(lambda: self._client.job(submitted.id)):
+            self.failures.append(f"{submitted.id} was given up")
 
     async def _run(self, spec: RunSpec) -> None:
         submitted = await _patiently(lambda: self._client.submit_run(spec))
         self.run_ids[spec] = submitted.id
-        await self._until_ended(lambda: self._client.run(submitted.id))
+        for _ in range(MOST_RETRIES):
+            if await self._until_ended(lambda: self._client.run(submitted.id)):
+                return
+            self.runs_retried += 1  # killed before it had come to a checkpoint, time after time
+            await _patiently(lambda: self._client.retry_run(submitted.id))
+        self.failures.append(f"{submitted.id} was given up")
 
-    async def _until_ended(self, look: Callable[[], Awaitable[Job | Run]]) -> None:
+    async def _until_ended(self, look: Callable[[], Awaitable[Job | Run]]) -> bool:
+        """Did it finish, and not fail?"""
         while True:
             found = await _patiently(look)
-            if found.state in ("failed", "cancelled"):
-                self.failures.append(f"{found.id} {found.state}: {found.error}")
             if found.state in ("finished", "failed", "cancelled"):
-                return
+                return found.state == "finished"
             await asyncio.sleep(_LOOK_SECONDS)
 
 
