@@ -6,7 +6,7 @@ import random
 import httpx2
 
 _LONGEST_WAIT_SECONDS = 5  # who is told to come back later than that is not served by waiting here
-_MOST_WAITS = 60
+_MOST_WAITS = 10
 
 
 class Patient(httpx2.AsyncBaseTransport):

@@ -54,7 +54,7 @@ def failing() -> Iterator[str]:
 
     @app.get("/v1/runs/{status}")
     async def of_a_proxy(status: int) -> Response:
-        return Response("<h1>nothing here</h1>", status, {"retry-after": "3"}, "text/html")
+        return Response("<h1>nothing here</h1>", status, {"retry-after": "7"}, "text/html")
 
     with live(app) as url:
         yield url
@@ -86,7 +86,7 @@ def test_the_asynchronous_client_raises_the_same(failing: str) -> None:
 def test_a_proxys_page_becomes_the_error_of_its_status(failing: str, status: int, code: str) -> None:
     with Retouche(failing) as client, pytest.raises(RetoucheError, match="nothing here") as caught:
         client.run(str(status))
-    assert (caught.value.code, caught.value.retry_after_seconds) == (code, 3)
+    assert (caught.value.code, caught.value.retry_after_seconds) == (code, 7)
     assert failing in caught.value.detail
 
 
