@@ -3,22 +3,25 @@
 import asyncio
 
 from fastapi import APIRouter, Request, Response
+from starlette.datastructures import UploadFile
 
 from gateway.callers import READ, SERVICES, TheCaller
 from gateway.ownership import OwnImage
 from retouche.contract.jobs import ImageInfo
-from retouche.errors import PayloadTooLarge
+from retouche.errors import BadRequest, PayloadTooLarge
 from retouche.images import MAX_BYTES, decode, encode, media_type
 from retouche.tenancy import own
 
 router = APIRouter(tags=["images"])
 
+_BINARY = {"type": "string", "format": "binary"}
+_FORM = {"type": "object", "properties": {"image": _BINARY}, "required": ["image"]}
 _BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            kind: {"schema": {"type": "string", "format": "binary"}}
-            for kind in ("image/png", "image/jpeg", "image/webp")
+            **{kind: {"schema": _BINARY} for kind in ("image/png", "image/jpeg", "image/webp")},
+            "multipart/form-data": {"schema": _FORM},
         },
     }
 }
@@ -26,8 +29,10 @@ _BODY = {
 
 @router.post("/v1/images", status_code=201, openapi_extra=_BODY, dependencies=[SERVICES])
 async def upload(caller: TheCaller, request: Request) -> ImageInfo:
-    """Store the image in the request's body; it is known by the digest of its lossless WebP."""
-    image = await asyncio.to_thread(decode, await _body(request))
+    """Store the image in the request's body, or in a form's field `image`; it is known by the digest of its
+    lossless WebP."""
+    form = request.headers.get("content-type", "").startswith("multipart/form-data")
+    image = await asyncio.to_thread(decode, await (_field(request) if form else _body(request)))
     encoded = await asyncio.to_thread(encode, image)
     reference = await request.app.state.store.put_image(encoded)
     await own(request.app.state.store, caller.tenant, "images", reference)
@@ -51,10 +56,24 @@ async def fetch(request: Request, image: OwnImage) -> Response:
     return Response(data, headers=headers, media_type=media_type(data))
 
 
+async def _field(request: Request) -> bytes:
+    async with request.form(max_files=1, max_fields=0) as form:
+        image = form.get("image")
+        if not isinstance(image, UploadFile):
+            raise BadRequest("the form has no file in its field `image`; send one, or the image as the body")
+        if (image.size or 0) > MAX_BYTES:
+            raise _too_large()
+        return await image.read()
+
+
+def _too_large() -> PayloadTooLarge:
+    return PayloadTooLarge(f"an image may have {MAX_BYTES:,} bytes; make it smaller")
+
+
 async def _body(request: Request) -> bytes:
     data = bytearray()
     async for part in request.stream():
         data += part
         if len(data) > MAX_BYTES:
-            raise PayloadTooLarge(f"an image may have {MAX_BYTES:,} bytes; make it smaller")
+            raise _too_large()
     return bytes(data)

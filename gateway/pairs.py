@@ -3,7 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,6 +34,16 @@ router = APIRouter(tags=["pairs"])
 
 RowT = TypeVar("RowT", bound=BaseModel)
 
+NDJSON, PARQUET = "application/x-ndjson", "application/vnd.apache.parquet"
+_DOWNLOADS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            NDJSON: {"schema": {"type": "string", "description": "one row of a page a line"}},
+            PARQUET: {"schema": {"type": "string", "format": "binary"}},
+        }
+    }
+}
+
 Format = Literal["json", "ndjson", "parquet"]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[
@@ -41,7 +51,7 @@ Cursor = Annotated[
 ]
 
 
-@router.get("/v1/jobs/{job_id}/pairs", response_model=PairPage, dependencies=[READ])
+@router.get("/v1/jobs/{job_id}/pairs", response_model=PairPage, dependencies=[READ], responses=_DOWNLOADS)
 async def pairs(
     job_id: OwnJob,
     request: Request,
@@ -73,7 +83,7 @@ async def pairs(
     return _download(request, job_id, "shards", shards, read, REVIEWED_SCHEMA, table, format)
 
 
-@router.get("/v1/jobs/{job_id}/traces", response_model=TracePage, dependencies=[READ])
+@router.get("/v1/jobs/{job_id}/traces", response_model=TracePage, dependencies=[READ], responses=_DOWNLOADS)
 async def traces(
     job_id: OwnJob, request: Request, format: Format = "json", limit: Limit = 100, cursor: Cursor = None
 ) -> TracePage | Response:
@@ -129,9 +139,9 @@ def _download(
     contents = (_shard(request, job_id, kind, shard) for shard in shards)
     if format == "ndjson":
         lines = _ndjson(contents, read)
-        return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
+        return StreamingResponse(lines, media_type=NDJSON, headers=headers)
     parquet = _parquet(contents, table, schema)
-    return StreamingResponse(parquet, media_type="application/vnd.apache.parquet", headers=headers)
+    return StreamingResponse(parquet, media_type=PARQUET, headers=headers)
 
 
 async def _ndjson(

@@ -46,6 +46,33 @@ def test_the_same_pixels_are_the_same_image(gateway: httpx2.Client) -> None:
     assert len(references) == 1
 
 
+def test_a_form_uploads_the_same_image(gateway: httpx2.Client) -> None:
+    body = gateway.post("/v1/images", content=encoded(RED, "PNG")).json()
+    form = gateway.post("/v1/images", files={"image": ("red.png", encoded(RED, "PNG"), "image/png")})
+    assert (form.status_code, form.json()) == (201, body)
+
+
+@pytest.mark.parametrize(
+    ("field", "content", "says"),
+    [
+        ("picture", encoded(RED, "PNG"), "no file in its field `image`"),
+        ("image", b"not an image", "PNG, JPEG or WebP"),
+    ],
+)
+def test_a_form_without_an_image_says_so(
+    gateway: httpx2.Client, field: str, content: bytes, says: str
+) -> None:
+    answer = gateway.post("/v1/images", files={field: ("red.png", content, "image/png")})
+    assert answer.status_code == 400
+    assert says in answer.json()["detail"]
+
+
+def test_a_form_that_is_cut_off_is_a_bad_request(gateway: httpx2.Client) -> None:
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    answer = gateway.post("/v1/images", content=b"--x\r\nnothing", headers=kind)
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:retouche:bad-request")
+
+
 def test_an_image_may_be_cached_for_ever(gateway: httpx2.Client) -> None:
     reference = gateway.post("/v1/images", content=encoded(RED, "PNG")).json()["image"]
     head = gateway.head(f"/v1/images/{reference}")
