@@ -1,6 +1,8 @@
 """`python -m trainer`: takes training runs from the one queue `train`; with `--once` one, if one waits."""
 
 import argparse
+import os
+import signal
 
 from prometheus_client import CollectorRegistry
 from redis import Redis
@@ -18,6 +20,12 @@ class RunWorker(OneFunctionWorker):
     """Carries out training runs."""
 
     function = TRAIN_FUNCTION
+
+    def handle_warm_shutdown_request(self) -> None:
+        """Have the run stop at a checkpoint: it may take days, and goes on from there elsewhere."""
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
+        if self.horse_pid:
+            os.kill(self.horse_pid, signal.SIGTERM)
 
 
 def main(once: bool) -> None:

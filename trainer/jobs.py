@@ -1,5 +1,6 @@
 """The RQ glue: one job is one training process, which does all the work and says itself how it ended."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -21,10 +22,11 @@ class TrainerDied(Exception):
 
 
 def train(run_id: str) -> None:
-    """Run the training process of a run to its end."""
+    """Run the training process of a run to its end, or until SIGTERM: then it keeps a checkpoint first."""
     processes = Settings().train_processes
     launch = (*_LAUNCH, f"--nproc-per-node={processes}") if processes > 1 else ()
     process = subprocess.Popen([sys.executable, *launch, "-m", "trainer.run", run_id])
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     store = ObjectStore(Settings().store)
     while (code := _ended(process)) is None:
         _tell_metrics(store, run_id)

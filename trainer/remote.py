@@ -83,9 +83,9 @@ class Remote:
         self.announce("progress")
 
     @contextmanager
-    def watching(self) -> Iterator[Callable[[], bool]]:
-        """Says at once whether the run should stop: it was cancelled, or whoever started it is gone."""
-        stop, done, parent = threading.Event(), threading.Event(), os.getppid()
+    def watching(self, stop: threading.Event) -> Iterator[Callable[[], bool]]:
+        """Says at once whether to stop: `stop` is set, the run cancelled, or whoever started it is gone."""
+        done, parent = threading.Event(), os.getppid()
 
         def watch() -> None:
             while not done.wait(_WATCH_SECONDS):

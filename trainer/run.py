@@ -5,7 +5,9 @@ What a run needs to go on is in the object store, so it can be killed on one mac
 
 import fcntl
 import logging
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,12 +49,14 @@ def main(run_id: str) -> int:
 
     Of several processes (`torchrun`, `accelerate launch`) the first one talks to the store for all of them.
     """
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())  # the first process decides for all of them
     settings = Settings()
     processes: Any = PartialState(cpu=not torch.accelerator.is_available())
     remote = Remote(ObjectStore(settings.store), Redis.from_url(settings.redis_url), run_id)
     folder = settings.runs_folder / run_id
     if processes.is_main_process:
-        with _alone(folder), remote.watching() as cancelled:
+        with _alone(folder), remote.watching(told) as cancelled:
             return _lead(remote, folder, cancelled, processes.num_processes)
     return _assist(remote, folder)
 
@@ -124,7 +128,7 @@ def _train(remote: Remote, folder: Path, pairs: Pairs, cancelled: Cancelled, beg
         train(spec, policy, pairs, folder, report, cancelled, remote.keep_checkpoint)
     metrics, steps = remote.last_logged, spec.optimisation.steps
     if metrics is None or metrics.step < steps:
-        _log.info("%s was cancelled at step %s", remote.run_id, metrics.step if metrics else 0)
+        _log.info("%s was stopped at step %s", remote.run_id, metrics.step if metrics else 0)
         remote.cancelled()
         return
     result = RunResult(

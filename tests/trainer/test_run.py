@@ -214,3 +214,19 @@ def test_a_trainer_that_is_asked_for_one_run_ends_after_it(
     once = [sys.executable, "-m", "trainer", "--once"]
     subprocess.run(once, env=environment(store, redis_url, tmp_path), cwd=CHECKOUT, check=True, timeout=120)
     assert [client.run(run_id).state for run_id in runs] == ["failed", "queued"]
+
+
+def test_a_trainer_that_is_told_to_stop_keeps_a_checkpoint_and_the_run_goes_on_elsewhere(
+    client: Retouche, store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    spec = short_run(worlds.finished_job(store), steps=100_000, checkpoint_every_steps=50_000)
+    run_id = client.submit_run(spec).id
+    with trainer(store, redis_url, tmp_path / "here"):
+        while not client.run_metrics(run_id):
+            time.sleep(0.1)
+    (stopped_at,) = run(store.folders(run_path(run_id, "checkpoints")))
+    another_gateway = live(create_app(settings_for(store.url, redis_url)))  # which looks what is left at once
+    with another_gateway, trainer(store, redis_url, tmp_path / "there"):
+        while client.run_metrics(run_id)[-1].step <= int(stopped_at):
+            time.sleep(0.1)
+        client.cancel_run(run_id)
