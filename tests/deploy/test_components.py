@@ -1,5 +1,6 @@
 """Every component's image holds what it imports and no more, and Dockerfile, compose.yaml and code agree."""
 
+import os
 import re
 import subprocess
 import sys
@@ -73,9 +74,10 @@ def brought_along(name: str, extra: str) -> list[Requirement]:
 
 # Hides from the imports of a process what its image does not have, as if it were not installed.
 HIDING = """
-import importlib, sys
+import asyncio, importlib, sys
 from importlib.machinery import PathFinder
-hidden, modules = set(sys.argv[1].split()), sys.argv[2:]
+hidden, service, *modules = sys.argv[1:]
+hidden = set(hidden.split())
 class Installed(PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
@@ -83,11 +85,21 @@ class Installed(PathFinder):
 sys.meta_path[sys.meta_path.index(PathFinder)] = Installed
 for module in modules:
     importlib.import_module(module)
+
+async def load(app):
+    async with app.router.lifespan_context(app):
+        while getattr(app.state.readiness, "detail", "").startswith("the models are still loading"):
+            await asyncio.sleep(0.1)
+    return getattr(app.state.readiness, "detail", None)
+
+if service:
+    sys.exit(asyncio.run(load(importlib.import_module(service).create_app())))
 """
 
 
 @pytest.mark.parametrize("component", MODULES)
-def test_a_component_needs_nothing_that_its_image_does_not_have(component: str) -> None:
+def test_a_component_needs_nothing_that_its_image_does_not_have(component: str, tmp_path: Path) -> None:
+    """It imports, and a service loads its models."""
     has = installed(component)
     hidden = [
         module
@@ -99,9 +111,11 @@ def test_a_component_needs_nothing_that_its_image_does_not_have(component: str) 
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for path in folder.rglob("*.py")
     ]
+    service = f"{MODULES[component]}.app" if component in STAGES else ""
     done = subprocess.run(
-        [sys.executable, "-c", HIDING, " ".join(hidden), *modules],
+        [sys.executable, "-c", HIDING, " ".join(hidden), service, *modules],
         cwd=ROOT,
+        env=os.environ | {"RETOUCHE_STORE": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
