@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -113,11 +114,11 @@ def overhead() -> tuple[float, float]:
 
 async def overloaded(url: str, seconds: float) -> Overload:
     """FACTOR times the capacity for `seconds`, evenly, on connections that are kept."""
-    idle: list[Caller] = []
+    idle: deque[Caller] = deque()  # taken in turn: the server closes a connection that is idle for long
     answers: list[tuple[int, float]] = []
 
     async def ask(number: int) -> None:
-        caller = idle.pop() if idle else await Caller.connect(url)
+        caller = idle.popleft() if idle else await Caller.connect(url)
         sent = time.perf_counter()
         status, _ = await caller.ask(PATH, body(number))
         answers.append((status, time.perf_counter() - sent))

@@ -113,6 +113,7 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
             self._metrics.abandoned.inc()
 
     async def _run(self) -> None:
+        before = 0
         while True:
             while not self._waiting:
                 if self._stopping:
@@ -122,14 +123,15 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
             await self._gather()
             if batch := self._take():
                 await self._answer(batch)
-                expected = len(self._waiting) + len(batch)  # those answered now are likely to come back
+                # Those answered now are likely to come back, and those before may be on their way.
+                expected, before = len(self._waiting) + len(batch) + before, len(batch)
                 self._crowd = min(expected, self._max_batch) if expected > 1 else self._max_batch
 
     async def _gather(self) -> None:
         """Wait a moment for company: callers come in crowds.
 
-        A crowd is complete when all are there who wait and who were answered by the call before, or when no
-        more of it has come for a small part of the time that a call takes.
+        A crowd is complete when all are there who wait and who were answered by the two calls before, or when
+        no more of it has come for a small part of the time that a call takes.
         """
         seen = 0
         while seen < len(self._waiting) < self._crowd and not self._stopping:
