@@ -37,7 +37,7 @@ _SHRINK = 0.8
 _MOST_TIMEOUTS = 3  # of one call
 _MOST_HUNG = 8  # calls that fail alone in a row: with one more it is the service
 _IN_COMPANY = 2  # deaths of the service over a call made beside others, before it is made alone
-_MOST_DEATHS = 4  # of the service over one call
+_MOST_DEATHS = 6  # of the service over one call; some may be those of another worker's deadly call
 _FIRST_WAIT_SECONDS = 0.25
 _LONGEST_WAIT_SECONDS = 10.0  # where the service does not say how long
 

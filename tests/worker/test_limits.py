@@ -213,9 +213,9 @@ def test_a_call_that_the_service_dies_of_is_given_up_and_its_company_is_answered
 
     (poisoned, *others), deaths = asyncio.run(scenario())
     assert isinstance(poisoned, ModelFailure)
-    assert "died each of the 4 times" in poisoned.detail
+    assert "died each of the 6 times" in poisoned.detail
     assert others == [f"answer to water {glass}" for glass in range(20)]
-    assert deaths == 4
+    assert deaths == 6
 
 
 def test_a_full_store_is_waited_out() -> None:
