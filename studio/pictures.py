@@ -34,14 +34,14 @@ class Thumbnails:
     """Both images of a pair side by side, the chosen one framed; the last ones seen are kept in memory."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, str], Image.Image] = OrderedDict()
+        self._kept: OrderedDict[tuple[AsyncRetouche, str], Image.Image] = OrderedDict()
 
     async def of(self, client: AsyncRetouche, pairs: Sequence[PreferencePair]) -> list[Image.Image]:
         """One for each pair. Kept for the client that fetched it: another key may not see it."""
         room = asyncio.Semaphore(_AT_ONCE)
 
         async def one(pair: PreferencePair) -> Image.Image:
-            key = (id(client), pair.id)
+            key = (client, pair.id)
             if key not in self._kept:
                 async with room:
                     images = [await picture(client, image) for image in before_and_after(pair)]
