@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from random import random
 from typing import Any, get_args
 
 import gradio as gr
@@ -130,7 +131,7 @@ class _Browser:
             gallery = gr.Gallery(list(zip(shown, captions, strict=True)), selected_index=now.place)
         original, edited = [await picture(client, image) for image in before_and_after(now.open.pair)]
         where = pair_view.counts(now.page, now.number)
-        return (now, gallery, gr.ImageSlider((original, edited), slider_position=50), where,
+        return (now, gallery, gr.ImageSlider((original, edited), slider_position=_anew(50)), where,
                 pair_view.facts(now.open), told)  # fmt: skip
 
     async def jobs(self, key: str, job: str | None) -> Any:
@@ -274,7 +275,7 @@ def _wire(
     parts.gallery.select(browser.select, [key, parts.at], outputs, show_progress="hidden")
     for name, position in zip(_SIDES, (100, 50, 0), strict=True):
         buttons[name].click(
-            lambda position=position: gr.ImageSlider(slider_position=position), None, parts.slider
+            lambda position=position: gr.ImageSlider(slider_position=_anew(position)), None, parts.slider
         )
 
 
@@ -305,6 +306,11 @@ def _export(browser: _Browser, key: gr.Textbox, job: gr.Dropdown) -> None:
             "--reviewed only</code>.</p>"
         )
     write.click(browser.export, [key, job, reviewed, format], [file, told])
+
+
+def _anew(position: float) -> float:
+    """The position, less a trifle: the browser does not heed one that it was told before."""
+    return abs(position - random() / 1000)
 
 
 def _failed(notice: str) -> tuple[Any, ...]:
