@@ -37,8 +37,8 @@ from shapes.truth import score
 STYLE = "make the background black"
 BASE, RELATIONS = "shapes/models/base", "shapes/models/reward_clip"
 OBJECTIVES: dict[str, Objective] = {
-    "diffusion_rpo": DiffusionRpo(beta=1000, temperature=0.02, relation_model=RELATIONS),
-    "diffusion_dpo": DiffusionDpo(beta=1000),
+    "diffusion_rpo": DiffusionRpo(beta=50, temperature=0.02, relation_model=RELATIONS),
+    "diffusion_dpo": DiffusionDpo(beta=50),
     "sft": Sft(),
 }
 _console = Console(stderr=True)
@@ -49,7 +49,7 @@ def main(
     prompts: int = 200,
     held_out: int = 200,
     steps: int = 100,
-    batch_size: int = 32,
+    batch_size: int = 16,
     learning_rate: float = 3e-4,
 ) -> None:
     """Curate, train with every objective, measure; everything that was made stays in `data`."""
