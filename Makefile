@@ -93,4 +93,4 @@ manifests: $(MANIFESTS)/installed  ## what deploy/k8s becomes, against Kubernete
 	$(MANIFESTS)/bin/checkov --directory build/k8s --framework kubernetes --compact --quiet --skip-download
 
 compose-test: install images  ## build, start, use, scale and stop the whole system in containers
-	$(BIN)/python -m pytest tests/deploy/compose.py
+	$(BIN)/python -m pytest -s tests/deploy/compose.py
