@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from studio.app import create_app
 from studio.settings import Settings
@@ -26,9 +26,13 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium; its absence skips locally and fails in CI."""
+    """Debian's Chromium; its absence skips locally and fails in CI.
+
+    For one module: while Playwright runs, its event loop lets no test of this thread run another.
+    """
+    expect.set_options(timeout=20_000)
     path = shutil.which("chromium")
     if path is None:
         message = "there is no chromium: apt-get install chromium"

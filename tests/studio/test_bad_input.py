@@ -79,9 +79,13 @@ def test_a_job_that_is_gone(gateway: str, visit: Callable[[str], Page]) -> None:
     with studio_of(gateway) as url:
         page = visit(url)
         page.get_by_role("tab", name="Pairs", exact=True).click()
-        page.locator("#pairs-job input").fill("job-0123456789abcdef")
-        page.keyboard.press("Enter")
-        expect(page.locator("#decided")).to_contain_text("This job is not there any more")
+        for _ in range(10):  # the list of jobs may still be coming, and takes what is typed with it
+            page.locator("#pairs-job input").fill("job-0123456789abcdef")
+            page.keyboard.press("Enter")
+            page.wait_for_timeout(1000)
+            if "This job is not there any more" in page.locator("#decided").inner_text():
+                return
+        raise AssertionError(page.locator("#decided").inner_text())
 
 
 @pytest.mark.parametrize(
