@@ -23,7 +23,8 @@ def up(
     ] = FIRST_PORT,
 ) -> None:
     """Start a Redis, the services, workers and the gateway on this machine; stop them with Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a script's background job begins with SIGINT ignored
+        signal.signal(number, _interrupt)
     ports = [port - FIRST_PORT + default for default in default_ports()]
     with errors():
         try:

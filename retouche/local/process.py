@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+STOP_SECONDS = 10.0
+
 _PR_SET_PDEATHSIG = 1
-_STOP_SECONDS = 10.0
 _LOG_LINES = 12
 
 
@@ -59,12 +60,12 @@ class Process:
         if self._child is not None and self.running:
             self._child.terminate()
 
-    def wait_or_kill(self) -> None:
-        """Wait for the end, or kill it when that takes too long; what it has started ends with it."""
+    def wait_or_kill(self, seconds: float = STOP_SECONDS) -> None:
+        """Wait so long for the end, then kill it; what it has started ends with it."""
         if self._child is None:
             return
         with suppress(subprocess.TimeoutExpired):
-            self._child.wait(_STOP_SECONDS)
+            self._child.wait(seconds)
         for member in _members(self._sessions):
             with suppress(ProcessLookupError):
                 os.kill(member, signal.SIGKILL)

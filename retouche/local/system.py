@@ -16,7 +16,7 @@ from retouche.client.problems import error_of
 from retouche.contract.stages import STAGES
 from retouche.errors import Conflict, Unavailable
 from retouche.local import redis_binary
-from retouche.local.process import Process
+from retouche.local.process import STOP_SECONDS, Process
 
 HOST = "127.0.0.1"
 FIRST_PORT = 8700  # the gateway's; the services follow in the order of STAGES, then Redis
@@ -209,8 +209,9 @@ def _stop(processes: Sequence[Process]) -> None:
     for group in _stopping_order(processes):
         for process in group:
             process.ask_to_stop()
+        patience = time.monotonic() + STOP_SECONDS  # for all of a group
         for process in group:
-            process.wait_or_kill()
+            process.wait_or_kill(max(0.0, patience - time.monotonic()))
 
 
 def _stopping_order(processes: Sequence[Process]) -> list[list[Process]]:
