@@ -15,8 +15,9 @@ from retouche.client import AsyncRetouche
 from retouche.contract.evaluation import TRUTH, Comparison, Evaluation, Interval, Judgement, StyleAlignment
 from retouche.contract.jobs import JobId
 from retouche.contract.payload import ImageRef, RunId
-from retouche.contract.stages import DistanceRequest, GenerateRequest, RewardRequest
+from retouche.contract.stages import MOST_COMPARED, DistanceRequest, GenerateRequest, RewardRequest
 from retouche.errors import BadPrompts, BadRequest, RetoucheError
+from retouche.together import together
 
 RESAMPLES = 2000
 AT_ONCE = 16
@@ -42,26 +43,25 @@ async def evaluate(
 
     Raises:
         BadPrompts: there are none.
-        BadRequest: the style job has fewer than two pairs.
+        BadRequest: too few or too many images for the distances that `style` asks for.
         RunNotFound, Conflict: the run has no LoRA to wear.
     """
-    if not prompts:
+    drawings = [(prompt, seed + index) for prompt in prompts for index in range(images_per_prompt)]
+    if not drawings:
         raise BadPrompts("there are no prompts to evaluate on")
-    styled = await _style_images(client, style) if style else []
+    await client.run(run_id)  # before anything is drawn
+    styled = await _style_images(client, style, len(drawings)) if style else []
     slots, done = asyncio.Semaphore(AT_ONCE), 0
-    tasks = [(prompt, seed + index) for prompt in prompts for index in range(images_per_prompt)]
 
     async def one(prompt: str, drawn_from: int) -> Comparison:
         nonlocal done
         async with slots:
             comparison = await _compare(client, run_id, prompt, drawn_from, truth)
         done += 1
-        told(done, len(tasks))
+        told(done, len(drawings))
         return comparison
 
-    async with asyncio.TaskGroup() as group:
-        running = [group.create_task(one(*task)) for task in tasks]
-    comparisons = [task.result() for task in running]
+    comparisons = await together(one(*drawing) for drawing in drawings)
     return Evaluation(
         run=run_id,
         prompts=len(prompts),
@@ -73,11 +73,21 @@ async def evaluate(
     )
 
 
-async def _style_images(client: AsyncRetouche, job: JobId) -> list[ImageRef]:
-    images = list(dict.fromkeys([pair.chosen async for pair in client.pairs(job)]))
+async def _style_images(client: AsyncRetouche, job: JobId, drawn: int) -> list[ImageRef]:
+    """The job's chosen images, the first MOST_COMPARED; BadRequest where they, or those drawn, do not do."""
+    if not 2 <= drawn <= MOST_COMPARED:
+        raise BadRequest(
+            f"style: {drawn:,} images would be drawn of each model, and a distance takes 2 to "
+            f"{MOST_COMPARED:,}; give other prompts, or another number of images for each"
+        )
+    images = dict[ImageRef, None]()
+    async for pair in client.pairs(job):
+        images[pair.chosen] = None
+        if len(images) == MOST_COMPARED:
+            break
     if len(images) < 2:
         raise BadRequest(f"style: {job} has {len(images)} chosen images, and a distance needs two at least")
-    return images
+    return list(images)
 
 
 async def _alignment(

@@ -39,11 +39,11 @@ from retouche.contract.stages import (
 )
 from retouche.errors import BadImage, RetoucheError
 from retouche.meters import tell
+from retouche.together import together
 from retouche.tracing import span
 from worker.limits import Limit
 from worker.pairs import pairs_of
 from worker.seeds import editing_seed, generation_seed
-from worker.together import together
 
 ResponseT = TypeVar("ResponseT", bound=BaseModel)
 

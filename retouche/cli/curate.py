@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from retouche.cli.progress import follow, summary
 from retouche.cli.terminal import Json, console, gateway, print_json
 from retouche.client import Retouche
 from retouche.contract.jobs import CurationSpec, ModelIdentities
-from retouche.errors import BadPrompts, FieldProblem, InvalidPayload
+from retouche.errors import BadPrompts
 from retouche.intake.images import Side, Wanted
 from retouche.intake.rows import Skipped
 
@@ -61,11 +60,11 @@ def curate(
     }
     with gateway() as client:
         wanted = Wanted(side=side, column=column, image_column=image_column)
-        spec = _spec({**_source(client, prompts, file, images, wanted), **options})
+        spec = CurationSpec.model_validate({**_source(client, prompts, file, images, wanted), **options})
         job = client.submit(spec.model_copy(update={"models": _models(client, spec, images)}))
         if wait:
             try:
-                job = follow(client, job.id, images_per_prompt)
+                job = follow(client, job.id)
             except KeyboardInterrupt:
                 console.print(f"\n{job.id} goes on; follow it with: retouche jobs follow {job.id}")
                 raise typer.Exit(130) from None
@@ -112,14 +111,3 @@ def _models(client: Retouche, spec: CurationSpec, images: str | None) -> ModelId
 def _rule(text: str) -> dict[str, str]:
     name, _, margin = text.partition("=")
     return {"name": name, "margin": margin or "0"}
-
-
-def _spec(values: dict[str, object]) -> CurationSpec:
-    try:
-        return CurationSpec.model_validate(values)
-    except ValidationError as error:
-        fields = [
-            FieldProblem(field=".".join(map(str, entry["loc"])) or "prompts", problem=entry["msg"])
-            for entry in error.errors()
-        ]
-        raise InvalidPayload(f"{fields[0].field}: {fields[0].problem}", fields=fields) from None

@@ -16,12 +16,14 @@ from retouche.contract.evaluation import Evaluation
 from retouche.errors import BadPrompts, BadRequest
 from retouche.evaluation import Truth, evaluate
 from retouche.evaluation_report import write_report
+from retouche.intake.prompts import prompts_of
+from retouche.intake.rows import Skipped
 
 
 def command(
     run: Annotated[str, typer.Argument(metavar="RUN")],
-    prompts: Annotated[Path, typer.Option(help="A file with one prompt a line.")],
-    images_per_prompt: int = 1,
+    prompts: Annotated[Path, typer.Option(help="One a line, or CSV, TSV, JSONL, JSON or Parquet.")],
+    images_per_prompt: Annotated[int, typer.Option(min=1)] = 1,
     seed: int = 0,
     truth: Annotated[
         str | None, typer.Option(help="MODULE:FUNCTION of (image bytes, prompt): how right an image is.")
@@ -71,15 +73,11 @@ async def _evaluate(run: str, report: Path | None, **how: Any) -> Evaluation:
 
 
 def read_prompts(file: Path) -> list[str]:
-    """One prompt a line; BadPrompts if there is no such file, or none in it."""
-    if not file.is_file():
-        raise BadPrompts(f"there is no prompt file {file}")
-    try:
-        prompts = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise BadPrompts(f"{file} is not UTF-8 text: {error}") from None
-    if not prompts:
-        raise BadPrompts(f"{file} has no prompts; write one a line")
+    """The prompts of a file; BadPrompts if there is no such file, none in it, or one that cannot be used."""
+    skipped = Skipped()
+    prompts = list(prompts_of(file, None, skipped))
+    if skipped.problems:
+        raise BadPrompts(skipped.problems[0])
     return prompts
 
 

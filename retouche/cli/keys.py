@@ -3,12 +3,10 @@
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 
 from retouche.cli.terminal import Json, console, gateway, print_json
 from retouche.contract.keys import SCOPES, KeyRequest, Scope
-from retouche.errors import InvalidPayload
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -25,7 +23,7 @@ def create(
 ) -> None:
     """Make a key for a tenant, with every scope but admin where none is named. It is shown this once."""
     with gateway() as client:
-        wanted = _request(tenant, scope or _USUAL)
+        wanted = KeyRequest.model_validate({"tenant": tenant, "scopes": scope or _USUAL})
         made = client.create_key(wanted.tenant, wanted.scopes)
     if as_json:
         print_json(made)
@@ -54,11 +52,3 @@ def revoke(key: Annotated[str, typer.Argument(metavar="KEY", help="Its id, as `l
     with gateway() as client:
         client.revoke_key(key)
     console.print(f"{key} is revoked")
-
-
-def _request(tenant: str, scopes: list[Scope] | list[str]) -> KeyRequest:
-    try:
-        return KeyRequest.model_validate({"tenant": tenant, "scopes": scopes})
-    except ValidationError as error:
-        field, problem = error.errors()[0]["loc"][0], error.errors()[0]["msg"]
-        raise InvalidPayload(f"{field}: {problem}") from None

@@ -14,7 +14,7 @@ from retouche.cli.evaluate import named_truth, read_prompts
 from retouche.cli.progress import follow as follow_job
 from retouche.cli.runs import follow as follow_run
 from retouche.cli.settings import Settings
-from retouche.cli.terminal import Json, console, gateway, print_json
+from retouche.cli.terminal import Json, console, errors, gateway, print_json
 from retouche.cli.train import read_specification
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.evaluation import Evaluation
@@ -25,12 +25,10 @@ from retouche.evaluation import Truth, evaluate
 
 
 def loop(
-    prompts: Annotated[Path, typer.Option(help="One prompt a line: what pairs are curated for.")],
-    evaluation_prompts: Annotated[
-        Path, typer.Option(help="One prompt a line: what base and model are compared on.")
-    ],
+    prompts: Annotated[Path, typer.Option(help="A file: what pairs are curated for.")],
+    evaluation_prompts: Annotated[Path, typer.Option(help="A file: what base and model are compared on.")],
     rounds: Annotated[int, typer.Option(min=1)] = 3,
-    images_per_prompt: int = 1,
+    images_per_prompt: Annotated[int, typer.Option(min=1)] = 1,
     specification: Annotated[
         Path | None, typer.Option("--spec", help="A YAML file: the run of every round, without its `data`.")
     ] = None,
@@ -39,7 +37,8 @@ def loop(
     as_json: Json = False,
 ) -> None:
     """Each round curates with the last one's model, and trains the base on the pairs of all rounds so far."""
-    curated, compared, judge = read_prompts(prompts), read_prompts(evaluation_prompts), named_truth(truth)
+    with errors():
+        curated, compared, judge = read_prompts(prompts), read_prompts(evaluation_prompts), named_truth(truth)
     jobs: list[str] = []
     evaluations: list[Evaluation] = []
     adapter: str | None = None
@@ -64,7 +63,7 @@ def _curate(client: Retouche, prompts: list[str], images: int, adapter: str | No
         seed=seed,
         generation=GenerationParameters(adapter=adapter),
     )
-    job = follow_job(client, client.submit(spec).id, images)
+    job = follow_job(client, client.submit(spec).id)
     if job.state != "finished":
         raise Conflict(f"{job.id} is {job.state}: {job.error}; retry it, then start the same loop again")
     return job.id

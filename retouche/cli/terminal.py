@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
@@ -35,6 +35,10 @@ def errors() -> Iterator[None]:
         yield
     except RetoucheError as error:
         _say(error.code, error.detail)
+        raise typer.Exit(1) from None
+    except ValidationError as error:  # of a specification that was put together here
+        first = error.errors()[0]
+        _say("invalid-payload", f"{'.'.join(map(str, first['loc'])) or error.title}: {first['msg']}")
         raise typer.Exit(1) from None
     except OSError as error:
         _say("file", str(error))

@@ -5,13 +5,12 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from pydantic import ValidationError
 
 from retouche.cli.runs import follow, summary
 from retouche.cli.terminal import Json, console, gateway, print_json
 from retouche.contract.reviews import Reviewed
 from retouche.contract.runs import RunSpec, TrainingData
-from retouche.errors import FieldProblem, InvalidPayload
+from retouche.errors import InvalidPayload
 
 
 def train(
@@ -47,7 +46,7 @@ def train(
         "seed": seed,
     }
     with gateway() as client:
-        spec = _spec(given) if specification is None else read_specification(specification)
+        spec = RunSpec.model_validate(given) if specification is None else read_specification(specification)
         run = client.submit_run(spec)
         if wait:
             try:
@@ -71,7 +70,8 @@ def read_specification(file: Path, data: TrainingData | None = None) -> RunSpec:
     """The run that a YAML file describes, on `data` where that is given.
 
     Raises:
-        InvalidPayload: it cannot be read, or is no such specification; names the field.
+        InvalidPayload: it cannot be read.
+        ValidationError: it is no such specification; names the field.
     """
     try:
         values = yaml.safe_load(file.read_text())
@@ -79,15 +79,4 @@ def read_specification(file: Path, data: TrainingData | None = None) -> RunSpec:
         raise InvalidPayload(f"--spec: {file} cannot be read: {error}") from None
     if not isinstance(values, dict):
         raise InvalidPayload(f"--spec: {file} holds no fields of a run")
-    return _spec(values | ({"data": data.model_dump()} if data else {}))
-
-
-def _spec(values: Any) -> RunSpec:
-    try:
-        return RunSpec.model_validate(values)
-    except ValidationError as error:
-        fields = [
-            FieldProblem(field=".".join(map(str, entry["loc"])) or "spec", problem=entry["msg"])
-            for entry in error.errors()
-        ]
-        raise InvalidPayload(f"{fields[0].field}: {fields[0].problem}", fields=fields) from None
+    return RunSpec.model_validate(values | ({"data": data.model_dump()} if data else {}))

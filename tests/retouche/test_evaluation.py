@@ -1,13 +1,25 @@
 """Base against tuned: what the figures mean."""
 
+import asyncio
 import random
+from datetime import UTC, datetime
 
+import httpx2
 import pytest
 
+from retouche.client import AsyncRetouche
 from retouche.contract.evaluation import TRUTH, Comparison, Evaluation
-from retouche.evaluation import bootstrap, judge
+from retouche.contract.runs import Run, RunSpec, TrainingData
+from retouche.errors import BadRequest, Conflict
+from retouche.evaluation import bootstrap, evaluate, judge
 
 IMAGE = "sha256:" + "0" * 64
+RUN = Run(
+    id="run-" + "0" * 16,
+    state="running",
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    spec=RunSpec(data=TrainingData(pick_a_pic="/data")),
+)
 
 
 def comparisons(prompts: int, gain: float, truth_gain: float = 0.0) -> list[Comparison]:
@@ -79,3 +91,26 @@ def test_the_interval_of_a_mean_covers_it_about_as_often_as_it_says() -> None:
         interval = bootstrap([rng.gauss(0.3, 1) for _ in range(40)], seed=trial)
         covered += interval.low <= 0.3 <= interval.high
     assert 85 <= covered <= 100
+
+
+def unfinished(request: httpx2.Request) -> httpx2.Response:
+    """A gateway that knows RUN, whose LoRA is not there yet."""
+    if request.method == "GET":
+        return httpx2.Response(200, content=RUN.model_dump_json())
+    problem = Conflict(f"adapter: {RUN.id} has no LoRA; wait until it is finished").problem()
+    return httpx2.Response(problem.status, content=problem.model_dump_json())
+
+
+async def evaluated(*prompts: str, style: str | None = None) -> Evaluation:
+    async with AsyncRetouche("http://test", transport=httpx2.MockTransport(unfinished)) as client:
+        return await evaluate(client, RUN.id, prompts, style=style)
+
+
+def test_what_a_service_refuses_is_raised_as_itself() -> None:
+    with pytest.raises(Conflict, match="has no LoRA"):
+        asyncio.run(evaluated("a red circle", "a blue square"))
+
+
+def test_one_image_has_no_distance_and_that_is_said_before_it_is_drawn() -> None:
+    with pytest.raises(BadRequest, match="1 images would be drawn of each model, and a distance takes 2"):
+        asyncio.run(evaluated("a red circle", style="job-" + "0" * 16))

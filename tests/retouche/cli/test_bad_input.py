@@ -12,6 +12,7 @@ from retouche.cli.main import app
 from tests.gateway.server import NOTHING_LISTENS
 
 NO_JOB = "job-" + "0" * 16
+NO_RUN = "run-" + "0" * 16
 
 
 def retouche(url: str, *arguments: str, stdin: str | None = None) -> Result:
@@ -62,6 +63,31 @@ def test_a_prompt_file_that_is_none(gateway_url: str, tmp_path: Path, content: b
 
 def test_nothing_on_stdin(gateway_url: str) -> None:
     assert "bad-prompts" in refused(retouche(gateway_url, "curate", "-", stdin=""))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "content", "says"),
+    [
+        ((NO_RUN,), "a red circle", f"run-not-found: there is no run {NO_RUN}"),
+        (("my-run",), "a red circle", "invalid-payload: run_id"),
+        ((NO_RUN, "--images-per-prompt", "0"), "a red circle", "--images-per-prompt"),
+        ((NO_RUN,), f"a red circle\n{'x' * 3_000}\n", "line 2: column 'prompt': String should have at most"),
+        ((NO_RUN,), "\n", "holds no prompt"),
+        ((NO_RUN, "--style", NO_JOB), "a red circle", "run-not-found"),
+        ((NO_RUN, "--truth", "nowhere:score"), "a red circle", "names no function"),
+    ],
+)
+def test_an_evaluation_that_cannot_be(
+    gateway_url: str, tmp_path: Path, arguments: tuple[str, ...], content: str, says: str
+) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text(content)
+    assert says in refused(retouche(gateway_url, "evaluate", *arguments, "--prompts", str(file)))
+
+
+def test_a_loop_without_prompts(gateway_url: str) -> None:
+    nowhere = ("--prompts", "nowhere.txt", "--evaluation-prompts", "nowhere.txt")
+    assert "there is no file or folder nowhere.txt" in refused(retouche(gateway_url, "loop", *nowhere))
 
 
 def test_brackets_are_no_markup(gateway_url: str) -> None:

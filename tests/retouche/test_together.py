@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from retouche.errors import ModelFailure, StoreFull
-from worker.together import together
+from retouche.together import together
 
 
 def test_results_come_in_the_order_of_the_work() -> None:
