@@ -129,7 +129,7 @@ def _pair_sets(data: Path, store: ObjectStore, prompts: int) -> dict[str, list[T
         return {name: [TrainingPair(**pair) for pair in pairs] for name, pairs in sets.items()}
     chosen = random.Random(0).sample(train_prompts(), prompts)
     with running(data) as system, Retouche(system.url) as client:
-        job = follow(client, client.submit(CurationSpec(prompts=tuple(chosen))).id, 1)
+        job = follow(client, client.submit(CurationSpec(prompts=tuple(chosen))).id)
         rich = run(finished_pairs(store, job.id))
         best = asyncio.run(_best_of_n(system.url, chosen[: 5 * len(rich) // 4]))  # some will not agree
     rng = random.Random(0)

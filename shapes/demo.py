@@ -44,7 +44,7 @@ def main(data: Path = Path(".retouche/demo"), prompts: int = 48, images: int = 2
     spec = CurationSpec(prompts=tuple(held_out_prompts()[:prompts]), images_per_prompt=images, seed=seed)
     with running(data, told=_tell) as system, Retouche(system.url) as client:
         began = time.monotonic()
-        job = follow(client, client.submit(spec).id, images)
+        job = follow(client, client.submit(spec).id)
         seconds = time.monotonic() - began
         if job.state != "finished":
             raise SystemExit(f"the job is {job.state}: {job.error}")

@@ -64,7 +64,7 @@ def main(
         log_every_steps=25,
     )
     with running(data) as system, Retouche(system.url) as client:
-        job = follow(client, client.submit(CurationSpec(prompts=asked, style=STYLE)).id, 1)
+        job = follow(client, client.submit(CurationSpec(prompts=asked, style=STYLE)).id)
         _console.print(f"{job.report.pairs} pairs of one style from {prompts} prompts")
         found = {
             name: asyncio.run(

@@ -44,7 +44,7 @@ def show(job_id: JobId, as_json: Json = False) -> None:
 def follow(job_id: JobId, as_json: Json = False) -> None:
     """Progress until the job has ended."""
     with gateway() as client:
-        _print(follow_bars(client, job_id, 1), as_json)
+        _print(follow_bars(client, job_id), as_json)
 
 
 @app.command()

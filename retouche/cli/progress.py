@@ -8,12 +8,12 @@ from retouche.contract.jobs import Job
 from retouche.contract.stages import STAGES
 
 
-def follow(client: Retouche, job_id: str, images_per_prompt: int) -> Job:
+def follow(client: Retouche, job_id: str) -> Job:
     """Show how far the job is until it has ended; the job as it ended."""
     columns = (TextColumn("{task.description:<12}"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         job = client.job(job_id)
-        images = job.prompts * images_per_prompt
+        images = job.prompts * job.images_per_prompt
         bars: dict[str, TaskID] = {stage: progress.add_task(stage, total=images) for stage in STAGES}
         for event in client.events(job_id):
             job = event.job
