@@ -6,12 +6,25 @@ import time
 from contextlib import suppress
 from functools import partial
 
+import httpx2
 import redis as blocking
 from fastapi import APIRouter, Depends, FastAPI
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from gateway import evaluations, forward, images, jobs, keys, overview, pairs, prompts, reviews, runs
+from gateway import (
+    deployed,
+    evaluations,
+    forward,
+    images,
+    jobs,
+    keys,
+    overview,
+    pairs,
+    prompts,
+    reviews,
+    runs,
+)
 from gateway.callers import admit
 from gateway.decisions import DecisionReader
 from gateway.job_state import JobReader
@@ -36,7 +49,8 @@ _log = logging.getLogger("retouche.gateway")
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway's application."""
     router = APIRouter(dependencies=[Depends(require_ready)])
-    for part in (images, prompts, jobs, pairs, reviews, runs, evaluations, forward, overview, keys):
+    parts = (images, prompts, jobs, pairs, reviews, runs, evaluations, forward, overview, deployed, keys)
+    for part in parts:
         router.include_router(part.router)
     settings = settings or Settings()
     app = create(
@@ -62,6 +76,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     state.decisions, state.indexes = DecisionReader(state.store), PairIndexes(state.store)
     state.upstreams = forward.connect(settings)
     state.stages = StageClient(settings.service_urls, timeout_seconds=5, connect_timeout_seconds=2)
+    state.replicas = httpx2.AsyncClient(timeout=overview.TIMEOUT_SECONDS, trust_env=False)
     state.queue_metrics = QueueMetrics(state.metrics.registry)
     recovering = asyncio.create_task(_recover(app, settings), name="recover")
 
@@ -70,6 +85,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
         await asyncio.gather(recovering, return_exceptions=True)
         await asyncio.gather(*(client.aclose() for client in state.upstreams.values()))
         await state.stages.close()
+        await state.replicas.aclose()
         await state.redis.aclose()
         connection.close()
 

@@ -1,23 +1,42 @@
-"""What a specification may ask of the profile that is deployed here."""
+"""The profile that is deployed here, and what a specification may ask of it."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastapi import Request
+from fastapi import APIRouter, Request
 
-from gateway.callers import Caller
+from gateway.callers import READ, Caller
+from retouche.contract.jobs import EditingParameters, GenerationParameters
+from retouche.contract.profiles import DeployedProfile
 from retouche.contract.runs import RunSpec
 from retouche.errors import FieldProblem, Forbidden, InvalidPayload
 from retouche.profile import Profile
 
+router = APIRouter(tags=["jobs"])
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@router.get("/v1/profiles", dependencies=[READ])
+async def profiles(request: Request) -> list[DeployedProfile]:
+    """The profiles that jobs and runs may name here, with what they do where nothing is said."""
+    profile: Profile = request.app.state.profile
+    drawn = {"width", "height", "num_inference_steps", "guidance_scale"}
+    edited = {"num_inference_steps", "guidance_scale", "image_guidance_scale", "strength",
+              "controlnet_conditioning_scale"}  # fmt: skip
+    deployed = DeployedProfile(
+        name=_name(request),
+        generation=GenerationParameters.model_validate(profile.generation.model_dump(include=drawn)),
+        editing=EditingParameters.model_validate(profile.editing.model_dump(include=edited)),
+        rewards={name: reward.margin for name, reward in profile.rewards.items()},
+    )
+    return [deployed]
 
 
 def check_deployed(request: Request, profile: str | None, rewards: Sequence[str] = ()) -> None:
     """InvalidPayload where another profile is wanted, or a reward model that this one does not have."""
-    state = request.app.state
-    deployed = Path(state.settings.profile).stem
+    state, deployed = request.app.state, _name(request)
     if profile not in (None, deployed):
         raise _invalid(
             "profile", f"{profile!r} is not deployed here, {deployed!r} is; leave it out, or ask there"
@@ -47,6 +66,10 @@ def check_folders(request: Request, caller: Caller, spec: RunSpec) -> None:
         raise Forbidden(
             f"{field}: {folder!r} is a folder of the trainer's; only keys with the scope 'admin' may name one"
         )
+
+
+def _name(request: Request) -> str:
+    return Path(request.app.state.settings.profile).stem
 
 
 def _invalid(field: str, problem: str) -> InvalidPayload:

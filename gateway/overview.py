@@ -19,7 +19,7 @@ from retouche.errors import RetoucheError
 
 router = APIRouter(tags=["stages"])
 
-_TIMEOUT_SECONDS = 2.0
+TIMEOUT_SECONDS = 2.0
 _REFUSED = ("429", "503")
 
 
@@ -28,8 +28,7 @@ async def overview(request: Request) -> Overview:
     """The queues, and every stage's service: what waits, and counters of what it has done."""
     state = request.app.state
     urls = state.settings.service_urls
-    async with httpx2.AsyncClient(timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
-        loads = await asyncio.gather(*(_stage(client, url) for url in urls.values()))
+    loads = await asyncio.gather(*(_stage(state.replicas, url) for url in urls.values()))
     try:
         curate, train = await asyncio.gather(
             asyncio.to_thread(_queue, state.queue), asyncio.to_thread(_queue, state.train_queue)

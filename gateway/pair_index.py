@@ -1,9 +1,11 @@
 """A job's pairs as one Arrow table in memory: found, ordered and paged in milliseconds at 100,000 pairs."""
 
 import asyncio
+import logging
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -14,9 +16,11 @@ import pyarrow.compute as pc
 from gateway.pair_words import WordIndex, index_words
 from retouche.contract.pair_search import FoundPair, PairQuery, PairSearch
 from retouche.contract.reviews import Decision, Review
-from retouche.errors import BadRequest
-from retouche.pairs import PAIR_SCHEMA, pairs_of_table, read_pair_table
-from retouche.store import ObjectStore, shard_path
+from retouche.errors import BadRequest, RetoucheError
+from retouche.pairs import PAIR_SCHEMA, pairs_of_table, read_pair_table, write_pair_table
+from retouche.store import ObjectStore, job_path, shard_path
+
+_log = logging.getLogger("retouche.gateway")
 
 _JOBS_KEPT = 4
 _READS_AT_ONCE = 32
@@ -106,7 +110,11 @@ class PairIndex:
 
 
 class PairIndexes:
-    """The indexes of the jobs looked at last; a shard is read once and never changes."""
+    """The indexes of the jobs looked at last; a shard is read once and never changes.
+
+    All pairs of a job that is complete are kept as one file besides, so that a gateway that has just started
+    need not read every shard again. The shards are the truth: that file may be deleted at any time.
+    """
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -119,13 +127,17 @@ class PairIndexes:
         known = self._known.get(job_id)
         return known if known is not None and len(known.shards) == shards else None
 
-    async def index(self, job_id: str, finished: Sequence[int]) -> PairIndex:
-        """The index of a job's finished shards."""
+    async def index(self, job_id: str, finished: Sequence[int], shards: int) -> PairIndex:
+        """The index of a job's finished shards, of so many in all."""
         async with self._busy.setdefault(job_id, asyncio.Lock()):
             known = self._known.get(job_id)
             if known is None or (known.shards != tuple(finished) and time.monotonic() > self._next[job_id]):
                 began = time.monotonic()
-                known = await self._grown(job_id, known, finished)
+                known = await (
+                    self._whole(job_id, known, finished)
+                    if len(finished) == shards
+                    else self._grown(job_id, known, finished)
+                )
                 self._known[job_id] = known
                 took = time.monotonic() - began
                 self._next[job_id] = time.monotonic() + (_REST * took if took > _QUICK_SECONDS else 0)
@@ -133,6 +145,19 @@ class PairIndexes:
             if len(self._known) > _JOBS_KEPT:
                 self._known.popitem(last=False)
             return known
+
+    async def _whole(self, job_id: str, known: PairIndex | None, shards: Sequence[int]) -> PairIndex:
+        """The index of a complete job: from the one file with its pairs, which is written if need be."""
+        path = job_path(job_id, "gathered.parquet")
+        with suppress(RetoucheError):  # not there, or of another version
+            pairs = await asyncio.to_thread(read_pair_table, await self._store.get(path))
+            return await asyncio.to_thread(make_index, tuple(shards), [pairs])
+        index = await self._grown(job_id, known, shards)
+        try:
+            await self._store.put(path, await asyncio.to_thread(write_pair_table, index.pairs))
+        except RetoucheError as error:
+            _log.warning("the pairs of %s could not be kept for the next start: %s", job_id, error)
+        return index
 
     async def _grown(self, job_id: str, known: PairIndex | None, finished: Sequence[int]) -> PairIndex:
         """What was known, and the shards that came since."""

@@ -49,9 +49,10 @@ async def reviews(
 async def _index(request: Request, job_id: str) -> PairIndex:
     reader: JobReader = request.app.state.reader
     indexes: PairIndexes = request.app.state.indexes
-    if (complete := indexes.complete(job_id, (await reader.record(job_id)).shards)) is not None:
+    shards = (await reader.record(job_id)).shards
+    if (complete := indexes.complete(job_id, shards)) is not None:
         return complete
-    return await indexes.index(job_id, await reader.finished(job_id))
+    return await indexes.index(job_id, await reader.finished(job_id), shards)
 
 
 def _decisions(request: Request) -> DecisionReader:

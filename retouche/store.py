@@ -10,6 +10,7 @@ jobs/<id>/failed/<n>.json        why a shard was given up; removed by a retry
 jobs/<id>/traces/<n>.parquet     every image and edit of a shard, written before its pairs
 jobs/<id>/reviews/<µs>-<pair>    a decision about a pair, named by its time; the newest of a pair counts
 jobs/<id>/shards/<n>.parquet     a shard's pairs, its report in the schema metadata: the shard's commit
+jobs/<id>/gathered.parquet       the pairs of all shards once more, for searching; made anew if it is deleted
 keys/<id>.json                   an API key: its tenant, its scopes and the digest of its secret
 tenants/<tenant>/jobs/<id>       empty: the tenant may see it; so runs/<id>, prompts/<hex>, images/ab/<hex>
 tenants/<tenant>/active/<id>     empty: the job or run counts for the tenant's quota

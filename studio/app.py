@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 from fastapi import FastAPI
 
-from studio import jobs, overview, pairs, runs
+from studio import assets, jobs, overview, pairs, runs
 from studio.gateways import Gateways
 from studio.live import Live
 from studio.settings import Settings
@@ -31,6 +31,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         """The process is alive."""
         return {"status": "ok"}
 
+    app.include_router(assets.router)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
         build(settings),
@@ -44,6 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         head=f"<script>{(_PAGE / 'keys.js').read_text()}</script>",
         max_file_size=MAX_FILE,
         footer_links=[],
+        run_history=False,  # the browser would keep what was submitted, keys included
         ssr_mode=False,
         show_error=True,
     )
@@ -87,7 +89,9 @@ def build(settings: Settings) -> gr.Blocks:
         ).then(**on_pairs.list_jobs)
         key.change(None, key, None, js=_REMEMBER.replace("NAME", "key"))
         page.load(None, None, key, js=_RECALL.replace("NAME", "key"))
-    page.queue(default_concurrency_limit=_AT_ONCE)
+    page.queue(default_concurrency_limit=_AT_ONCE, api_open=False)
+    for event in page.fns.values():
+        event.api_visibility = "private"  # the gateway has an API; a description of this one doubles the page
     return page
 
 

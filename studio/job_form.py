@@ -124,7 +124,7 @@ def _pairing() -> dict[str, Any]:
 
 
 def _generation() -> dict[str, Any]:
-    gr.Markdown("What is left empty takes the profile's value.")
+    gr.HTML("<p class='note'>What is left empty takes the profile's value.</p>")
     return {
         "negative_prompt": gr.Textbox(label="Negative prompt", info="What should not be seen."),
         "width": _number("Width in pixels", "A multiple of 8, 16 to 2048."),
@@ -135,7 +135,7 @@ def _generation() -> dict[str, Any]:
 
 
 def _editing() -> dict[str, Any]:
-    gr.Markdown("What is left empty takes the profile's value.")
+    gr.HTML("<p class='note'>What is left empty takes the profile's value.</p>")
     return {
         "num_inference_steps": _number("Steps", "1 to 150."),
         "guidance_scale": _number("Guidance", "0 to 50: how closely the instruction is followed.", None),

@@ -10,5 +10,5 @@ class Live:
 
     def __init__(self, timer: gr.Timer, key: gr.Textbox, look: dict[str, Any]) -> None:
         self.timer = timer
-        self.look = look | {"show_progress": "hidden"}
+        self.look = look | {"show_progress": "hidden", "queue": False}  # a look is over in milliseconds
         gr.on([timer.tick, key.change], **self.look, trigger_mode="always_last")

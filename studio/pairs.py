@@ -77,7 +77,7 @@ class _Browser:
     async def find(self, key: str, job: str | None, *asked: Any) -> tuple[Any, ...]:
         """The first page of what is asked for."""
         if not job:
-            return (None, [], None, "", notices.empty("Choose a job, and its pairs are here."), "")
+            return (None, [], None, "", notices.empty("Choose a job, and its pairs are here."), gr.skip())
         try:
             client = await self.gateways.of(key)
             return await self.show(client, None, await search(client, job, _query(*asked)))

@@ -32,6 +32,7 @@ from retouche.contract.jobs import (
 from retouche.contract.keys import KeyId, KeyInfo, KeyPage, KeyRequest, NewKey, Scope
 from retouche.contract.overview import Overview
 from retouche.contract.pair_search import PairQuery, PairSearch
+from retouche.contract.profiles import DeployedProfile
 from retouche.contract.reviews import Decision, Review, Reviewed
 from retouche.contract.runs import Run, RunEvent, RunPage, RunSpec, TrainingMetrics
 from retouche.contract.services import ServiceStatus
@@ -112,6 +113,10 @@ class AsyncRetouche:
     async def overview(self) -> Overview:
         """How busy the queues and the services are."""
         return await self._json("GET", "/v1/overview", Overview)
+
+    async def profiles(self) -> list[DeployedProfile]:
+        """The profiles that jobs and runs may name."""
+        return await self._json("GET", "/v1/profiles", list[DeployedProfile])
 
     async def deployed_models(self, rewards: Collection[str] = ()) -> ModelIdentities | None:
         """The models that a job submitted now would get, for its `models`; None while a service is not ready.

@@ -24,6 +24,7 @@ from retouche.contract.jobs import (
 from retouche.contract.keys import KeyId, KeyInfo, NewKey, Scope
 from retouche.contract.overview import Overview
 from retouche.contract.pair_search import PairQuery, PairSearch
+from retouche.contract.profiles import DeployedProfile
 from retouche.contract.reviews import Decision, Review, Reviewed
 from retouche.contract.runs import Run, RunEvent, RunSpec, TrainingMetrics
 from retouche.contract.services import ServiceStatus
@@ -88,6 +89,9 @@ class Retouche:
 
     def services(self) -> dict[str, ServiceStatus]:
         return self._wait(self._client.services())
+
+    def profiles(self) -> list[DeployedProfile]:
+        return self._wait(self._client.profiles())
 
     def overview(self) -> Overview:
         return self._wait(self._client.overview())

@@ -1,11 +1,14 @@
 """Looking for pairs: by words, instruction, margin, disagreement and decision, in any order, by the page."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
+from gateway.pair_index import PairIndexes
 from retouche.contract.jobs import JobReport, PreferencePair
 from retouche.contract.stages import EditInstruction
 from retouche.pairs import write_pairs
@@ -118,6 +121,30 @@ def test_a_running_job_grows(gateway: httpx2.Client, store: ObjectStore, job_id:
     assert len(found(gateway, job_id)) == 4
     commit(store, job_id, 1, [made("near", 64)])
     assert found(gateway, job_id) == [*WORLD, "near"]
+
+
+def test_a_gateway_that_starts_again_reads_one_file_instead_of_every_shard(
+    gateway: httpx2.Client, app: FastAPI, store: ObjectStore, folder: Path, job_id: str
+) -> None:
+    commit(store, job_id, 1, [made("near", 64)])
+    before = [found(gateway, job_id), found(gateway, job_id, text="red", order="margin")]
+    for shard in folder.glob(f"jobs/{job_id}/shards/*"):
+        shard.write_bytes(b"not read")
+    app.state.indexes = PairIndexes(store)
+    assert [found(gateway, job_id), found(gateway, job_id, text="red", order="margin")] == before
+
+
+@pytest.mark.parametrize("left", [None, b"", b"PAR1"])
+def test_that_file_is_made_anew_where_it_cannot_be_read(
+    gateway: httpx2.Client, app: FastAPI, store: ObjectStore, folder: Path, job_id: str, left: bytes | None
+) -> None:
+    commit(store, job_id, 1, [made("near", 64)])
+    before, kept = found(gateway, job_id), folder / "jobs" / job_id / "gathered.parquet"
+    whole = kept.read_bytes()
+    kept.unlink() if left is None else kept.write_bytes(left)
+    app.state.indexes = PairIndexes(store)
+    assert found(gateway, job_id) == before
+    assert kept.read_bytes() == whole
 
 
 def test_pairs_without_a_critique_are_found_too(
