@@ -3,9 +3,11 @@
 import base64
 import binascii
 import io
+import struct
 from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 from retouche.errors import BadImage, PayloadTooLarge
 
@@ -14,6 +16,17 @@ MAX_SIDE = 4096  # pixels
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 Encoding = Literal["PNG", "JPEG", "WEBP"]
+
+
+_TURNS = {  # by EXIF's orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(data: bytes) -> Image.Image:
@@ -64,9 +77,22 @@ def media_type(data: bytes) -> str:
 
 
 def _flattened(image: Image.Image) -> Image.Image:
-    """RGB; what is transparent becomes white."""
+    """RGB, the way up that its EXIF says; what is transparent becomes white."""
+    if (turn := _TURNS.get(_orientation(image) or 1)) is not None:
+        image = image.transpose(turn)
+    if image.mode.startswith("I"):  # 16 bits of grey, which would be cut off at 255
+        image = image.convert("I").point(lambda grey: grey * (255 / 65_535)).convert("L")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """EXIF's, as photographs have it; EXIF that is damaged says nothing."""
+    try:
+        orientation: int | None = image.getexif().get(Base.Orientation)
+    except (SyntaxError, ValueError, TypeError, struct.error):
+        return None
+    return orientation

@@ -6,7 +6,8 @@ import struct
 import zlib
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.ExifTags import Base
 
 from retouche.errors import BadImage, PayloadTooLarge
 from retouche.images import MAX_BYTES, MAX_SIDE, decode, encode, from_data_uri, media_type
@@ -59,6 +60,32 @@ def test_what_is_transparent_becomes_white() -> None:
         255,
         255,
     )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_as_its_exif_says(orientation: int) -> None:
+    image, exif = picture(size=(8, 4)), Image.Exif()
+    image.paste("red", (0, 0, 4, 2))
+    exif[Base.Orientation] = orientation
+    arrived = decode(encoded(image, "PNG", exif=exif))
+    shown = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(image, "PNG", exif=exif))))
+    assert arrived.tobytes() == shown.tobytes()
+    assert arrived.size == ((8, 4) if orientation < 5 else (4, 8))
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [b"Exif\0\0no TIFF", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12", b"Exif\0\0MM\0*\xff\xff\xff\xff"],
+)
+def test_exif_that_is_damaged_says_nothing(exif: bytes) -> None:
+    image = picture()
+    assert decode(encoded(image, "PNG", exif=exif)).tobytes() == image.tobytes()
+
+
+def test_sixteen_bits_of_grey_keep_their_tones() -> None:
+    deep = Image.new("I;16", (2, 1))
+    deep.putpixel((1, 0), 0x8080)
+    assert decode(encoded(deep, "PNG")).tobytes() == bytes([0] * 3 + [128] * 3)
 
 
 @pytest.mark.parametrize(
