@@ -1,8 +1,7 @@
 """The asynchronous client of the gateway."""
 
 import asyncio
-import os
-import tempfile
+import secrets
 from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -336,18 +335,18 @@ class AsyncRetouche:
                         yield validated(line.removeprefix("data:"), event_type, str(answer.request.url))
 
     async def _download(self, path: str, file: Path, params: Mapping[str, str] | None = None) -> Path:
-        with transport_errors(self._url), tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
-            try:
+        part = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+        try:
+            with transport_errors(self._url), part.open("xb") as written:
                 async with self._client.stream("GET", path, params=params) as answer:
                     if not answer.is_success:
                         await answer.aread()
                         raise error_of(answer)
                     async for data in answer.aiter_bytes():
-                        part.write(data)
-                os.replace(part.name, file)
-            except BaseException:
-                os.unlink(part.name)
-                raise
+                        written.write(data)
+            part.replace(file)  # closed by now: what is still in a buffer may find no space
+        finally:
+            part.unlink(missing_ok=True)
         return file
 
     async def _json(

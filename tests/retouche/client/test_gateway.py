@@ -2,8 +2,12 @@
 
 import asyncio
 import io
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import pyarrow.parquet
 import pytest
 from PIL import Image
@@ -92,3 +96,27 @@ def test_an_export_is_a_file_of_all_pairs(gateway_url: str, store: ObjectStore, 
         assert len(client.export(job.id, tmp_path / "pairs.ndjson", "ndjson").read_text().splitlines()) == 3
         file = client.export(job.id, tmp_path / "pairs.parquet", "parquet")
     assert pyarrow.parquet.read_table(file).num_rows == 3
+    (tmp_path / "plain").touch()
+    assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode, "readable to whom other files are"
+
+
+@contextmanager
+def disk_with(most: int) -> Iterator[None]:
+    """No file can get more bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_an_export_that_finds_no_space_leaves_no_file(tmp_path: Path) -> None:
+    rows = httpx2.MockTransport(lambda _: httpx2.Response(200, content=b"x" * 2_000))
+    with (
+        Retouche("http://test", transport=rows) as client,
+        disk_with(most=1_000),
+        pytest.raises(OSError, match="too large"),
+    ):
+        client.export("job-0", tmp_path / "pairs.ndjson", "ndjson")
+    assert list(tmp_path.iterdir()) == []
