@@ -152,7 +152,7 @@ async def _ndjson(lines: AsyncIterator[tuple[int, str]]) -> AsyncIterator[tuple[
             continue
         try:
             value = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise BadPrompts(f"line {number} is not JSON: {error}") from None
         prompt = (
             next((value[name] for name in COLUMNS if name in value), None)

@@ -37,8 +37,7 @@ class Entry:
 
 async def keep(store: ObjectStore, lines: IO[bytes]) -> str:
     """Store a set of lines that were checked before, in constant memory; returns its digest."""
-    lines.seek(0)
-    reference = "sha256:" + hashlib.file_digest(lines, "sha256").hexdigest()  # type: ignore[arg-type]
+    reference = await asyncio.to_thread(_digest, lines)
     if await store.exists(prompt_set_path(reference)):
         return reference
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as index:
@@ -65,6 +64,11 @@ async def read(store: ObjectStore, reference: str, first: int, end: int) -> list
         Entry(content if isinstance(content, str) else StartingImage.model_validate(content), repeat)
         for content, (_, repeat) in zip(map(json.loads, text.splitlines()), records, strict=False)
     ]
+
+
+def _digest(lines: IO[bytes]) -> str:
+    lines.seek(0)
+    return "sha256:" + hashlib.file_digest(lines, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def _write_index(lines: Iterable[bytes], index: IO[bytes]) -> None:

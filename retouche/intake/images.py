@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from retouche.errors import BadPrompts
-from retouche.intake.prompts import COLUMNS, choose_column, prompt_of
-from retouche.intake.rows import DataFile, Row, Skipped, Unreadable, open_file
+from retouche.intake.prompts import COLUMNS, choose_column, prompt_of, rows_with_prompts
+from retouche.intake.rows import Row, Skipped, open_file
 from retouche.intake.sources import files_of
 
 Side = Literal["chosen", "rejected", "both"]
@@ -57,14 +57,14 @@ def _found(source: Path | str, wanted: Wanted, skipped: Skipped) -> Iterator[Exi
         return
     for name, path in files_of(source):
         file = open_file(path, name)
-        prompts = choose_column(file, wanted.column, COLUMNS, "--column")[:1]
+        prompts = choose_column(file, wanted.column, COLUMNS, "--column")
         if wanted.image_column is None and set(_PAIR) <= set(file.columns or ()):
             models = [name for name in ("model_0", "model_1") if name in (file.columns or ())]
-            for row, prompt in _with_prompts(file, prompts, (*_PAIR, *models), skipped):
+            for row, prompt in rows_with_prompts(file, prompts, (*_PAIR, *models), skipped):
                 yield from _of_pair(row, prompt, wanted.side, skipped)
         else:
             (column, *_) = choose_column(file, wanted.image_column, IMAGE_COLUMNS, "--image-column")
-            for row, prompt in _with_prompts(file, prompts, (column,), skipped):
+            for row, prompt in rows_with_prompts(file, prompts, (column,), skipped):
                 yield Existing(prompt, f"{row.place}, column {column}", _encoded(row.values.get(column)))
 
 
@@ -76,7 +76,7 @@ def _folder(folder: Path, images: list[Path], wanted: Wanted, skipped: Skipped) 
         return
     file = open_file(metadata, str(metadata))
     prompts = choose_column(file, wanted.column, COLUMNS, "--column")
-    for row, prompt in _with_prompts(file, prompts, ("file_name",), skipped):
+    for row, prompt in rows_with_prompts(file, prompts, ("file_name",), skipped):
         image = folder / str(row.values.get("file_name"))
         if image in images:
             yield Existing(prompt, str(image), image.read_bytes())
@@ -95,21 +95,6 @@ def _captioned(images: list[Path], skipped: Skipped) -> Iterator[Existing]:
             )
         except BadPrompts as error:
             skipped.add(str(image.with_suffix(".txt")), error.detail)
-
-
-def _with_prompts(
-    file: DataFile, prompts: tuple[str, ...], others: tuple[str, ...], skipped: Skipped
-) -> Iterator[tuple[Row, str]]:
-    for row in file.read((*prompts, *others)):
-        if isinstance(row, Unreadable):
-            skipped.add(row.place, row.problem)
-            continue
-        try:
-            prompt = prompt_of(row.values, prompts)
-        except BadPrompts as error:
-            skipped.add(row.place, error.detail)
-            continue
-        yield row, prompt
 
 
 def _of_pair(row: Row, prompt: str, side: Side, skipped: Skipped) -> Iterator[Existing]:

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from retouche.contract.payload import Prompt
 from retouche.errors import BadPrompts
-from retouche.intake.rows import DataFile, Skipped, Unreadable, open_file, undecodable
+from retouche.intake.rows import DataFile, Row, Skipped, Unreadable, open_file, undecodable
 from retouche.intake.sources import files_of
 
 COLUMNS = ("prompt", "Prompt", "caption", "text")  # HPDv2's, PartiPrompts', Pick-a-Pic's, and a frequent one
@@ -25,20 +25,28 @@ def prompts_of(source: Path | str, column: str | None, skipped: Skipped) -> Iter
     empty = True
     for name, path in files_of(source):
         file = open_file(path, name)
-        wanted = choose_column(file, column, COLUMNS, "--column")
-        for row in file.read(wanted[:1] if file.columns else ()):
-            if isinstance(row, Unreadable):
-                skipped.add(row.place, row.problem)
-                continue
-            try:
-                prompt = prompt_of(row.values, wanted)
-            except BadPrompts as error:
-                skipped.add(row.place, error.detail)
-                continue
+        columns = choose_column(file, column, COLUMNS, "--column")
+        for _, prompt in rows_with_prompts(file, columns, (), skipped):
             empty = False
             yield prompt
     if empty:
         raise BadPrompts(f"{source} holds no prompt; " + (skipped.problems or ["it has no rows"])[0])
+
+
+def rows_with_prompts(
+    file: DataFile, columns: tuple[str, ...], others: tuple[str, ...], skipped: Skipped
+) -> Iterator[tuple[Row, str]]:
+    """The rows whose prompt, in the first of `columns` that a row has, can be used; read with `others`."""
+    for row in file.read((*columns, *others)):
+        if isinstance(row, Unreadable):
+            skipped.add(row.place, row.problem)
+            continue
+        try:
+            prompt = prompt_of(row.values, columns)
+        except BadPrompts as error:
+            skipped.add(row.place, error.detail)
+            continue
+        yield row, prompt
 
 
 def choose_column(file: DataFile, wanted: str | None, known: tuple[str, ...], option: str) -> tuple[str, ...]:
@@ -50,10 +58,10 @@ def choose_column(file: DataFile, wanted: str | None, known: tuple[str, ...], op
     candidates = (wanted,) if wanted else known
     if file.columns is None:
         return candidates
-    if not (found := tuple(name for name in candidates if name in file.columns)):
+    if (found := next((name for name in candidates if name in file.columns), None)) is None:
         what = f"no column {wanted!r}" if wanted else f"none of the columns {', '.join(known)}"
         raise BadPrompts(f"{file.name} has {what}; it has {', '.join(file.columns)}: name one with {option}")
-    return found
+    return (found,)
 
 
 def prompt_of(values: Mapping[str, Any], columns: tuple[str, ...]) -> str:

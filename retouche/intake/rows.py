@@ -115,7 +115,7 @@ def _json_lines(file: Path, name: str) -> Iterator[Row | Unreadable]:
             continue
         try:
             yield _json_row(place, json.loads(line))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             yield Unreadable(place, f"is not JSON: {error}")
 
 
@@ -124,7 +124,7 @@ def _json(file: Path, name: str) -> Iterator[Row | Unreadable]:
         raise BadPrompts(f"{name} has {size:,} bytes, too many for one JSON document; make it JSONL")
     try:
         rows = json.loads(file.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadPrompts(f"{name} is not JSON: {error}") from None
     if not isinstance(rows, list):
         raise BadPrompts(f"{name} is not a JSON list of prompts or objects")

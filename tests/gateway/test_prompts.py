@@ -75,6 +75,7 @@ def test_starting_images_are_a_prompt_set_too(gateway: httpx2.Client, folder: Pa
         (NDJSON, b'"fine"\n{"prompt": 3}\n', "line 2: a string"),
         (NDJSON, b'"fine"\n{"prompt"\n', "line 2 is not JSON"),
         (NDJSON, b"[" * 15_000, "line 1 is not JSON"),
+        (NDJSON, b"9" * 15_000, "line 1 is not JSON"),
         (NDJSON, b'"\\ud800"\n', "line 1"),
         (CSV, b"id,title\n1,x\n", "none of the columns"),
         (CSV, b"id,prompt\n1\n", "line 2: the row has 1 fields"),

@@ -85,6 +85,7 @@ def test_a_folder_is_read_as_a_data_set(tmp_path: Path, files: dict[str, str], e
         ),
         ("a.txt", b"fine\n" + b"x" * 3_000_000 + b"\nfine\n", "line 2: column 'prompt': String should have"),
         ("a.jsonl", b'"fine"\n{"prompt"\n"fine"\n', "line 2: is not JSON"),
+        ("a.jsonl", b'"fine"\n' + b"9" * 5_000 + b'\n"fine"\n', "line 2: is not JSON"),
         (
             "a.jsonl",
             b'"fine"\n{"prompt": 3}\n"fine"\n',
@@ -152,6 +153,7 @@ def test_only_the_first_of_many_problems_are_kept(tmp_path: Path) -> None:
         ("a.csv", b"\nx\n", "line 1 is no header"),
         ("a.jsonl", b'{"title": 1}\n', "holds no prompt; .*line 1: has no prompt"),
         ("a.json", b"{", "is not JSON"),
+        ("a.json", b"9" * 5_000, "is not JSON"),
         ("a.json", b'{"prompt": "x"}', "is not a JSON list"),
         ("a.parquet", b"PAR1 and no more", "a.parquet cannot be read as Parquet"),
     ],
