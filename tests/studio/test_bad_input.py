@@ -62,30 +62,29 @@ def test_a_key_is_wanted_and_then_revoked(guarded: str, visit: Callable[[str], P
         page.locator("#key input").fill(made.key)
         submitted(page, "with 2 prompts")
         admin.revoke_key(made.id)
-        submitted_until(page, "The gateway does not accept this API key")
+        until_told(page, page.locator("#submit").click, "#told", "The gateway does not accept this API key")
 
 
-def submitted_until(page: Page, told: str) -> None:
-    """A gateway may know a revoked key for some seconds more."""
+def until_told(page: Page, act: Callable[[], None], place: str, told: str) -> None:
+    """Repeats what a visitor does: a page may still load, a gateway may know a revoked key for seconds."""
     for _ in range(30):
-        page.locator("#submit").click()
+        act()
         page.wait_for_timeout(1000)
-        if told in page.locator("#told").inner_text():
+        if told in page.locator(place).inner_text():
             return
-    raise AssertionError(f"{told} was never said")
+    raise AssertionError(f"{told!r} was never said, but {page.locator(place).inner_text()!r}")
 
 
 def test_a_job_that_is_gone(gateway: str, visit: Callable[[str], Page]) -> None:
     with studio_of(gateway) as url:
         page = visit(url)
         page.get_by_role("tab", name="Pairs", exact=True).click()
-        for _ in range(10):  # the list of jobs may still be coming, and takes what is typed with it
+
+        def ask() -> None:
             page.locator("#pairs-job input").fill("job-0123456789abcdef")
             page.keyboard.press("Enter")
-            page.wait_for_timeout(1000)
-            if "This job is not there any more" in page.locator("#decided").inner_text():
-                return
-        raise AssertionError(page.locator("#decided").inner_text())
+
+        until_told(page, ask, "#decided", "This job is not there any more")
 
 
 @pytest.mark.parametrize(
@@ -114,5 +113,4 @@ def test_a_decision_needs_a_pair(gateway: str, visit: Callable[[str], Page]) -> 
     with studio_of(gateway) as url:
         page = visit(url)
         page.get_by_role("tab", name="Pairs", exact=True).click()
-        page.locator("#accept").click()
-        expect(page.locator("#decided")).to_contain_text("Choose a job first")
+        until_told(page, page.locator("#accept").click, "#decided", "Choose a job first")
