@@ -1,7 +1,8 @@
 """What the work at hand is about: job, shard, item and trace. Logs say it, and calls of others carry it.
 
 The trace of an item is derived from its job and its place there: whoever makes it again, after whatever died,
-goes on with the same trace. It travels as W3C `traceparent`, the rest as W3C `baggage`.
+goes on with the same trace. It travels as W3C `traceparent`, the rest as W3C `baggage`. `alone`: a service
+may have died of it, so it must run beside nothing else; that is for the service called, and goes no further.
 """
 
 import re
@@ -9,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import sha256
+
+from retouche.contract.services import ALONE_HEADER
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 _BAGGAGE = re.compile(r"retouche\.(job|shard|item)=([\w.-]{1,64})")
@@ -28,7 +31,7 @@ def about(**known: str | int) -> Iterator[None]:
 
 
 def current() -> Mapping[str, str]:
-    """What the work at hand is about: any of job, shard, item, trace and span."""
+    """What the work at hand is about: any of job, shard, item, trace, span and alone."""
     return _ABOUT.get() or {}
 
 
@@ -44,6 +47,8 @@ def headers() -> dict[str, str]:
     sent = {"baggage": carried} if carried else {}
     if trace := known.get("trace"):
         sent["traceparent"] = f"00-{trace}-{known.get('span', trace[:16])}-01"
+    if "alone" in known:
+        sent[ALONE_HEADER] = "1"
     return sent
 
 

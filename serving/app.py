@@ -19,6 +19,7 @@ from retouche.metrics import ServiceMetrics
 from serving import problems
 from serving.following import Following
 from serving.guard import Admit, Guard, only_with
+from serving.isolation import Isolation
 from serving.metrics import RequestTimer
 from serving.settings import ServiceSettings
 
@@ -43,11 +44,13 @@ def create_app(
     max_body_bytes: int = MAX_BODY_BYTES,
     streamed_body_bytes: Mapping[str, int] = {},
     admit: Admit | None = None,
+    isolating: bool = False,
 ) -> FastAPI:
     """An application that answers `/healthz` at once and `/readyz` when `load` has come back.
 
     `streamed_body_bytes`: limits for the paths that read their body as a stream.
     `admit` raises for who may not call; none: everybody may.
+    `isolating`: callers may ask for a request to run alone.
     `load` keeps what the routes need in `app.state`; if it fails, `/readyz` says why.
     """
     app = FastAPI(title=title, version=__version__, lifespan=_lifespan(load), responses=_PROBLEMS)
@@ -57,6 +60,8 @@ def create_app(
         "the models are still loading; retry in a moment", retry_after_seconds=2
     )
     problems.install(app)
+    if isolating:
+        app.add_middleware(Isolation)
     app.add_middleware(problems.BodyLimit, most=max_body_bytes, streamed=streamed_body_bytes)
     if admit is not None:
         app.add_middleware(Guard, admit=admit)
@@ -76,7 +81,7 @@ def create_service(
     """The application of a service that answers its own system alone, where the settings have a token."""
     token = settings.internal_token
     admit = only_with(token.get_secret_value()) if token else None
-    return create_app(title, router, partial(load, settings), admit=admit)
+    return create_app(title, router, partial(load, settings), admit=admit, isolating=True)
 
 
 def require_ready(request: Request) -> Readiness:

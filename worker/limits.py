@@ -8,17 +8,20 @@ A service that stays away longer than the patience fails the shard. A call that 
 answers is made a few times and then fails alone, since it may be the item; if many do so in a row, with no
 answer between them, it is the service that hangs.
 
-A service that dies takes every call under way with it, and one of them may have killed it. A call that this
-has happened to twice is made with nothing else under way, so that those that are innocent get their answer;
-one that dies with the service even so is given up.
+A service that dies takes every call under way with it, whoever made it, and one of them may have killed it. A
+call that this has happened to twice is made alone: no other of this process is under way, and the service is
+asked to take none of anybody else's. So those that are innocent get their answer, and only one that the
+service dies of again and again with nothing else to do is given up.
 """
 
 import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import TypeVar
 
+from retouche.about import about
 from retouche.errors import (
     ConnectionBroken,
     DeadlineExceeded,
@@ -37,7 +40,7 @@ _SHRINK = 0.8
 _MOST_TIMEOUTS = 3  # of one call
 _MOST_HUNG = 8  # calls that fail alone in a row: with one more it is the service
 _IN_COMPANY = 2  # deaths of the service over a call made beside others, before it is made alone
-_MOST_DEATHS = 6  # of the service over one call; some may be those of another worker's deadly call
+_MOST_DEATHS = 6  # of the service over one call; somebody may have killed it just when an innocent was alone
 _FIRST_WAIT_SECONDS = 0.25
 _LONGEST_WAIT_SECONDS = 10.0  # where the service does not say how long
 
@@ -123,7 +126,8 @@ class Limit:
         await self._enter(alone)
         sent = time.monotonic()
         try:
-            answer = await call()
+            with about(alone=1) if alone else nullcontext():
+                answer = await call()
         except RetoucheError as error:
             if _passes(error):
                 self._refused(sent)

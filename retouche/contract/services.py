@@ -7,6 +7,7 @@ from pydantic import Field
 from retouche.contract.payload import ModelIdentity, Payload
 from retouche.contract.stages import RewardName
 
+ALONE_HEADER = "x-retouche-alone"  # the service may have died of this request: it runs beside no other
 MEMO_HEADER = "x-retouche-memo"  # "hit" where a service answered from its memo, else "miss"
 
 
