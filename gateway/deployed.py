@@ -5,17 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, ValidationError
 
 from gateway.callers import READ, Caller
 from retouche.contract.jobs import EditingParameters, GenerationParameters
 from retouche.contract.profiles import DeployedProfile
 from retouche.contract.runs import RunSpec
 from retouche.errors import FieldProblem, Forbidden, InvalidPayload
-from retouche.profile import Profile
+from retouche.profile import Profile, located
 
 router = APIRouter(tags=["jobs"])
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
 @router.get("/v1/profiles", dependencies=[READ])
@@ -70,6 +72,34 @@ def check_folders(request: Request, caller: Caller, spec: RunSpec) -> None:
 
 def _name(request: Request) -> str:
     return Path(request.app.state.settings.profile).stem
+
+
+def check_base(base: str, profile: Profile) -> None:
+    """Refuse a folder that is no pipeline; a Hub id, or the profile's own base, is the trainer's to check."""
+    try:
+        folder = Path(located(base))
+        is_there = folder.is_dir()
+    except OSError as error:
+        raise _invalid("base", f"{base!r} names no folder: {error.strerror}") from None
+    if not is_there:
+        if base != profile.generation.model and not _HUB_ID.fullmatch(base):
+            raise _invalid("base", f"there is no folder {base!r}, and it is no Hub id such as org/name")
+        return
+    config = folder / "scheduler" / "scheduler_config.json"
+    if not (folder / "unet" / "config.json").is_file() or not config.is_file():
+        raise _invalid("base", f"{base!r} is no Stable Diffusion pipeline: it has no unet or no scheduler")
+    try:
+        kind = _SchedulerConfig.model_validate_json(config.read_bytes()).prediction_type
+    except ValidationError as error:
+        raise _invalid("base", f"{config} cannot be read: {error.errors()[0]['msg']}") from None
+    if kind not in _PREDICTION_TYPES:
+        raise _invalid(
+            "base", f"{base!r} predicts {kind!r}; it must be one of {', '.join(_PREDICTION_TYPES)}"
+        )
+
+
+class _SchedulerConfig(BaseModel):
+    prediction_type: str = "epsilon"
 
 
 def _invalid(field: str, problem: str) -> InvalidPayload:

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
@@ -15,7 +14,7 @@ from redis.exceptions import RedisError
 from gateway.callers import READ, TRAIN, Caller, TheCaller
 from gateway.changes import announce, changes
 from gateway.decisions import DecisionReader
-from gateway.deployed import check_deployed, check_folders
+from gateway.deployed import check_base, check_deployed, check_folders
 from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
 from gateway.ownership import OwnRun
@@ -33,15 +32,14 @@ from retouche.contract.runs import (
     RunRecord,
     RunSpec,
 )
-from retouche.errors import Conflict, FieldProblem, InvalidPayload, NotFound, QueueUnavailable
-from retouche.profile import Profile, located
+from retouche.errors import Conflict, NotFound, QueueUnavailable
+from retouche.profile import Profile
 from retouche.store import ObjectStore, run_path
 from retouche.tenancy import own
 
 router = APIRouter(tags=["runs"])
 
 _ENDED = ("finished", "failed", "cancelled")
-_PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
 @router.post("/v1/runs", status_code=201, dependencies=[TRAIN])
@@ -65,7 +63,7 @@ async def _submit(spec: RunSpec, caller: Caller, request: Request, response: Res
     check_deployed(request, spec.profile)
     check_folders(request, caller, spec)
     complete = _with_defaults(spec, state.profile)
-    _check_base(complete.base or "", state.profile)
+    check_base(complete.base or "", state.profile)
     for job_id in (complete.data.job, *complete.data.more_jobs):
         if job_id is not None:
             await _check_job(state.reader, tenant, job_id, complete.data.follow)
@@ -225,25 +223,6 @@ async def _with_decisions_known(spec: RunSpec, decisions: DecisionReader) -> Run
     return spec.model_copy(update={"data": data.model_copy(update={"reviewed_until": until})})
 
 
-def _check_base(base: str, profile: Profile) -> None:
-    """Refuse a folder that is no pipeline; a Hub id, or the profile's own base, is the trainer's to check."""
-    folder = FilePath(located(base))
-    if not folder.is_dir():
-        if base == profile.generation.model:
-            return
-        if base.count("/") == 1 and not base.startswith(("/", ".")):
-            return
-        raise _invalid("base", f"there is no folder {base!r}, and it is no Hub id such as org/name")
-    config = folder / "scheduler" / "scheduler_config.json"
-    if not (folder / "unet" / "config.json").is_file() or not config.is_file():
-        raise _invalid("base", f"{base!r} is no Stable Diffusion pipeline: it has no unet or no scheduler")
-    kind = json.loads(config.read_text()).get("prediction_type", "epsilon")
-    if kind not in _PREDICTION_TYPES:
-        raise _invalid(
-            "base", f"{base!r} predicts {kind!r}; it must be one of {', '.join(_PREDICTION_TYPES)}"
-        )
-
-
 async def _check_job(reader: JobReader, tenant: str, job_id: str, follow: bool) -> None:
     await reader.record_of(tenant, job_id)
     job = await reader.job(job_id)
@@ -256,10 +235,6 @@ async def _check_job(reader: JobReader, tenant: str, job_id: str, follow: bool) 
         )
     if job.report.pairs == 0:
         raise Conflict(f"data.job: {job_id} has no pairs; its report says what was dropped and why")
-
-
-def _invalid(field: str, problem: str) -> InvalidPayload:
-    return InvalidPayload(f"{field}: {problem}", fields=[FieldProblem(field=field, problem=problem)])
 
 
 def _queue_unavailable(error: RedisError) -> QueueUnavailable:

@@ -71,6 +71,7 @@ def test_the_folders_of_the_profile_may_lie_with_the_trainer_alone(
         ({"data": {"job": "job-" + "0" * 16}}, 404, "there is no job"),
         ({"base": "shapes/models/nowhere/at/all"}, 422, "no folder"),
         ({"base": "shapes/models/critic"}, 422, "no unet"),
+        ({"base": "shapes/" + "x" * 400}, 422, "File name too long"),
         ({"objective": {"name": "ppo"}}, 422, "objective"),
         ({"data": {}}, 422, "job"),
         ({"data": {"pick_a_pic": "here", "follow": True}}, 422, "follow"),
@@ -86,6 +87,25 @@ def test_a_bad_run_is_refused_with_the_field(
     assert answer.headers["content-type"] == "application/problem+json"
     assert says in answer.text
     assert gateway.get("/v1/runs").json()["runs"] == []
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ('{"prediction_type": "sample"}', "predicts 'sample'"),
+        ("[]", "cannot be read"),
+        ("{", "cannot be read"),
+    ],
+)
+def test_a_base_whose_scheduler_does_not_do(
+    gateway: httpx2.Client, job: str, tmp_path: Path, config: str, says: str
+) -> None:
+    for part, content in (("unet/config.json", "{}"), ("scheduler/scheduler_config.json", config)):
+        (tmp_path / part).parent.mkdir()
+        (tmp_path / part).write_text(content)
+    answer = submit(gateway, data={"job": job}, base=str(tmp_path))
+    assert (answer.status_code, answer.json()["fields"][0]["field"]) == (422, "base")
+    assert says in answer.json()["detail"]
 
 
 def test_an_unfinished_job_needs_follow(gateway: httpx2.Client, store: ObjectStore) -> None:
