@@ -32,7 +32,7 @@ from gateway.key_store import KeyStore
 from gateway.pair_index import PairIndexes
 from gateway.run_state import RunReader
 from gateway.settings import Settings
-from retouche.client.stages import StageClient
+from retouche.client.stages import StageClient, bearing, connections
 from retouche.contract.services import Readiness
 from retouche.coordination import RECOVERED_KEY
 from retouche.errors import RetoucheError
@@ -74,7 +74,11 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     state.profile = load_profile(settings.profile)
     state.reader, state.runs = JobReader(state.store, state.redis), RunReader(state.store)
     state.decisions, state.indexes = DecisionReader(state.store), PairIndexes(state.store)
-    state.upstreams = forward.connect(settings)
+    state.upstreams = connections(
+        settings.service_urls,
+        timeout_seconds=settings.service_timeout_seconds,
+        headers=bearing(settings.internal_token),
+    )
     state.stages = StageClient(settings.service_urls, timeout_seconds=5, connect_timeout_seconds=2)
     state.replicas = httpx2.AsyncClient(timeout=overview.TIMEOUT_SECONDS, trust_env=False)
     state.queue_metrics = QueueMetrics(state.metrics.registry)

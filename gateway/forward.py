@@ -7,11 +7,9 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.callers import READ, SERVICES, TheCaller
 from gateway.ownership import check_adapter, check_images
-from gateway.settings import Settings
 from retouche import about
-from retouche.client.problems import error_of, transport_errors, validated
-from retouche.client.replicas import Replicas
-from retouche.client.stages import StageClient, bearing
+from retouche.client.problems import raise_for_problem, transport_errors, validated
+from retouche.client.stages import StageClient
 from retouche.contract.payload import Payload
 from retouche.contract.services import MEMO_HEADER, ServiceStatus
 from retouche.contract.stages import (
@@ -29,7 +27,7 @@ from retouche.contract.stages import (
     RewardRequest,
     RewardResponse,
 )
-from retouche.errors import RetoucheError
+from retouche.errors import RetoucheError, Unavailable
 from retouche.tenancy import own
 from serving.app import while_connected
 
@@ -40,10 +38,7 @@ router = APIRouter(tags=["stages"])
 async def generate(payload: GenerateRequest, caller: TheCaller, request: Request) -> Response:
     """One image for one prompt."""
     await check_adapter(request, caller.tenant, payload.adapter)
-    answer = await _forward(request, "generation", payload)
-    made = validated(bytes(answer.body), GenerateResponse, "generation").image
-    await own(request.app.state.store, caller.tenant, "images", made)
-    return answer
+    return await _made(request, caller.tenant, "generation", payload, GenerateResponse)
 
 
 @router.post("/v1/critique", response_model=CritiqueResponse, dependencies=[SERVICES])
@@ -65,10 +60,7 @@ async def edit(payload: EditRequest, caller: TheCaller, request: Request) -> Res
     """One instruction carried out on one image."""
     await check_images(request, caller.tenant, [payload.image])
     await check_adapter(request, caller.tenant, payload.adapter)
-    answer = await _forward(request, "editing", payload)
-    made = validated(bytes(answer.body), EditResponse, "editing").image
-    await own(request.app.state.store, caller.tenant, "images", made)
-    return answer
+    return await _made(request, caller.tenant, "editing", payload, EditResponse)
 
 
 @router.post("/v1/reward", response_model=RewardResponse, dependencies=[SERVICES])
@@ -93,18 +85,18 @@ async def services(request: Request) -> dict[str, ServiceStatus]:
     return dict(zip(STAGES, statuses, strict=True))
 
 
-def connect(settings: Settings) -> dict[str, httpx2.AsyncClient]:
-    """A connection pool for every service."""
-    return {
-        stage: httpx2.AsyncClient(
-            base_url=url,
-            timeout=httpx2.Timeout(settings.service_timeout_seconds, connect=5.0),
-            headers=bearing(settings.internal_token),
-            transport=Replicas(httpx2.AsyncHTTPTransport(trust_env=False)),
-            trust_env=False,
-        )
-        for stage, url in settings.service_urls.items()
-    }
+async def _made(
+    request: Request,
+    tenant: str,
+    stage: str,
+    payload: Payload,
+    response_type: type[GenerateResponse] | type[EditResponse],
+) -> Response:
+    """Forward, and let the tenant see the image that was made."""
+    answer = await _forward(request, stage, payload)
+    made = validated(bytes(answer.body), response_type, stage).image
+    await own(request.app.state.store, tenant, "images", made)
+    return answer
 
 
 async def _forward(request: Request, stage: str, payload: Payload) -> Response:
@@ -115,8 +107,12 @@ async def _forward(request: Request, stage: str, payload: Payload) -> Response:
             request.url.path, content=body, headers={"content-type": "application/json", **about.headers()}
         )
         answer = await while_connected(request, calling)
-    if not answer.is_success:
-        raise error_of(answer)
+    if answer.status_code == 401:  # it is the gateway that is not let in, not who called it
+        raise Unavailable(
+            f"{stage} refuses this gateway; give both the same RETOUCHE_INTERNAL_TOKEN",
+            retry_after_seconds=30,
+        )
+    raise_for_problem(answer)
     headers = {name: answer.headers[name] for name in (MEMO_HEADER,) if name in answer.headers}
     return Response(answer.content, headers=headers, media_type="application/json")
 

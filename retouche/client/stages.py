@@ -46,6 +46,32 @@ def bearing(token: SecretStr | None) -> dict[str, str]:
     return {"authorization": f"Bearer {token.get_secret_value()}"} if token else {}
 
 
+def connections(
+    urls: Mapping[str, str],
+    *,
+    timeout_seconds: float,
+    connect_timeout_seconds: float = 5.0,
+    headers: Mapping[str, str] | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
+) -> dict[str, httpx2.AsyncClient]:
+    """A pool for each stage: how many connections are open is the caller's to bound, not the pool's."""
+    timeout = httpx2.Timeout(timeout_seconds, connect=connect_timeout_seconds, pool=None)
+    # Few are kept idle, as the pool looks at each for every call, and for less long than uvicorn keeps them.
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=3)
+    trusted = httpx2.create_ssl_context(trust_env=False)  # once: it takes 30 ms
+    return {
+        stage: httpx2.AsyncClient(
+            base_url=urls[stage].rstrip("/"),
+            timeout=timeout,
+            headers=dict(headers or {}),
+            transport=transport
+            or Replicas(httpx2.AsyncHTTPTransport(verify=trusted, limits=limits, trust_env=False)),
+            trust_env=False,
+        )
+        for stage in STAGES
+    }
+
+
 class StageClient:
     """Calls the stage services.
 
@@ -66,23 +92,13 @@ class StageClient:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """`urls`: an address for each stage of STAGES, or one that serves them all (a gateway)."""
-        addresses = dict.fromkeys(STAGES, urls) if isinstance(urls, str) else urls
-        timeout = httpx2.Timeout(timeout_seconds, connect=connect_timeout_seconds, pool=None)
-        # A pool for each stage: how many connections are open is the caller's to bound, not the pool's. Few
-        # are kept idle, as the pool looks at each for every call, and for less long than uvicorn keeps them.
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=3)
-        trusted = httpx2.create_ssl_context(trust_env=False)  # once: it takes 30 ms
-        self._clients = {
-            stage: httpx2.AsyncClient(
-                base_url=addresses[stage].rstrip("/"),
-                timeout=timeout,
-                headers=dict(headers or {}),
-                transport=transport
-                or Replicas(httpx2.AsyncHTTPTransport(verify=trusted, limits=limits, trust_env=False)),
-                trust_env=False,
-            )
-            for stage in STAGES
-        }
+        self._clients = connections(
+            dict.fromkeys(STAGES, urls) if isinstance(urls, str) else urls,
+            timeout_seconds=timeout_seconds,
+            connect_timeout_seconds=connect_timeout_seconds,
+            headers=headers,
+            transport=transport,
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -15,7 +15,8 @@ NOTHING_LISTENS = "http://127.0.0.1:1"
 def serve(app: FastAPI) -> Iterator[httpx2.Client]:
     """A client of the application, once it is ready."""
     with _running(app) as url, httpx2.Client(base_url=url, trust_env=False, timeout=20) as client:
-        while client.get("/readyz").status_code == 503:
+        while (answer := client.get("/readyz")).status_code == 503:
+            assert "could not be loaded" not in answer.text, answer.text
             threading.Event().wait(0.01)
         yield client
 

@@ -15,6 +15,7 @@ from retouche.contract.stages import GenerateRequest, GenerateResponse
 from retouche.errors import Overloaded
 from serving.app import Loaded
 from serving.app import create_app as create_service
+from serving.guard import Admit, only_with
 from tests.gateway.server import serve
 
 MODEL = ModelIdentity(id="example/model", revision="1")
@@ -28,14 +29,14 @@ class Generation:
         self.asked: list[GenerateRequest] = []
         self.begun, self.abandoned = threading.Event(), threading.Event()
 
-    def app(self) -> FastAPI:
+    def app(self, admit: Admit | None = None) -> FastAPI:
         router = APIRouter()
         router.post("/v1/generate")(self.generate)
 
         async def load(_: FastAPI) -> Loaded:
             return Readiness(models={"generation": MODEL}), self.stop
 
-        return create_service("stand-in", router, load)
+        return create_service("stand-in", router, load, admit=admit)
 
     async def stop(self) -> None:
         """Nothing to stop."""
@@ -84,6 +85,18 @@ def test_a_services_problem_goes_through(gateway: httpx2.Client) -> None:
     assert (answer.status_code, answer.json()["type"]) == (429, "urn:retouche:overloaded")
     assert answer.headers["retry-after"] == "7"
     assert "256 items wait" in answer.json()["detail"]
+
+
+def test_a_service_that_refuses_the_gateway_does_not_blame_the_caller(
+    generation: Generation, settings: Settings
+) -> None:
+    with serve(generation.app(admit=only_with("another-token-than-the-gateways-own"))) as service:
+        urls = {"generation_url": str(service.base_url)}
+        with serve(create_app(settings.model_copy(update=urls))) as gateway:
+            answer = gateway.post("/v1/generate", json={"prompt": "x", "seed": 7})
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:retouche:unavailable")
+    assert "RETOUCHE_INTERNAL_TOKEN" in answer.json()["detail"]
+    assert "www-authenticate" not in answer.headers
 
 
 def test_a_bad_payload_does_not_reach_the_service(gateway: httpx2.Client, generation: Generation) -> None:
