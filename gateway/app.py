@@ -97,17 +97,25 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
 
 
 async def _recover(app: FastAPI, settings: Settings) -> None:
-    """At the start, again and again, and at once when Redis comes up empty: what it has not is enqueued."""
+    """At the start, again and again, and at once when Redis comes up empty: what it has not is enqueued.
+
+    Whatever a round comes to, there is a next one.
+    """
     while True:
-        try:
-            await jobs.recover_all(app)
-            await runs.recover_all(app)
-            await app.state.redis.set(RECOVERED_KEY, 1)
-        except (RetoucheError, RedisError) as error:
-            _log.warning("jobs and runs could not be recovered: %s", error)
+        (failure,) = await asyncio.gather(_round(app, settings), return_exceptions=True)
+        if failure is not None:
+            known = isinstance(failure, RetoucheError | RedisError)
+            _log.warning(
+                "jobs and runs could not be recovered: %s", failure, exc_info=None if known else failure
+            )
             await asyncio.sleep(settings.upkeep_seconds)
-        else:
-            await _look_after_queues(app, settings)
+
+
+async def _round(app: FastAPI, settings: Settings) -> None:
+    await jobs.recover_all(app)
+    await runs.recover_all(app)
+    await app.state.redis.set(RECOVERED_KEY, 1)
+    await _look_after_queues(app, settings)
 
 
 async def _look_after_queues(app: FastAPI, settings: Settings) -> None:

@@ -6,19 +6,17 @@ when every shard is, failed when every shard that is not finished was given up, 
 
 import asyncio
 import json
-from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from gateway.records import RecordReader
 from retouche.contract.jobs import Job, JobRecord, JobReport, JobState, StageProgress
 from retouche.coordination import progress_key
 from retouche.errors import JobNotFound, NotFound
 from retouche.pairs import read_report
 from retouche.store import ObjectStore, job_path, shard_path
-from retouche.tenancy import owned
 
 _READS_AT_ONCE = 32
 
@@ -37,54 +35,22 @@ class Finished:
             self.report = combined(self.report, report)
 
 
-class JobReader:
+class JobReader(RecordReader[JobRecord]):
     """Reads jobs; what finished shards report, which never changes, is kept in memory as a sum."""
 
     def __init__(self, store: ObjectStore, redis: Redis) -> None:
-        self._store = store
+        super().__init__(store, "jobs", _record, JobNotFound)
         self._redis = redis
-        self._records: dict[str, JobRecord] = {}
         self._finished: dict[str, Finished] = {}
-
-    async def record(self, job_id: str) -> JobRecord:
-        """The specification as accepted, its prompts as a prompt set; JobNotFound if there is none."""
-        if job_id not in self._records:
-            try:
-                stored = await self._store.get(job_path(job_id, "spec.json"))
-            except NotFound:
-                raise _not_found(job_id) from None
-            record = JobRecord.model_validate_json(stored)
-            source = {"prompts": None, "prompt_set": record.prompt_set}
-            spec = record.spec.model_copy(update=source)
-            self._records[job_id] = record.model_copy(update={"spec": spec})
-        return self._records[job_id]
-
-    async def record_of(self, tenant: str, job_id: str) -> JobRecord:
-        """The record of a tenant's own job; JobNotFound for any other."""
-        record = await self.record(job_id)
-        if record.tenant != tenant:
-            raise _not_found(job_id)
-        return record
-
-    async def all(self) -> list[str]:
-        """The identifiers of all jobs of all tenants, the newest first."""
-        return await self._newest_first(await self._store.folders("jobs"))
-
-    async def of(self, tenant: str) -> list[str]:
-        """The identifiers of a tenant's jobs, the newest first."""
-        return await self._newest_first(await owned(self._store, tenant, "jobs"))
-
-    async def _newest_first(self, job_ids: Iterable[str]) -> list[str]:
-        """Without those that have no specification: they are no jobs, their store was full."""
-        records = {}
-        for job_id in job_ids:
-            with suppress(JobNotFound):
-                records[job_id] = await self.record(job_id)
-        return sorted(records, key=lambda job_id: records[job_id].created_at, reverse=True)
+        self._complete: set[str] = set()
 
     async def finished(self, job_id: str) -> list[int]:
         """The indices of the shards whose pairs are in the store, in order."""
         return await self._indices(job_id, "shards")
+
+    async def given_up(self, job_id: str) -> list[int]:
+        """The indices of the shards that were given up, in order."""
+        return await self._indices(job_id, "failed")
 
     async def missing(self, job_id: str, record: JobRecord) -> list[int]:
         """The indices of the shards that are not finished, in order."""
@@ -94,19 +60,21 @@ class JobReader:
     async def pending(self, job_id: str) -> list[int]:
         """The indices of the shards that should be queued or at work, in order; none of a cancelled job."""
         record = await self.record(job_id)
-        if job_id in self._finished and len(self._finished[job_id].shards) == record.shards:
-            return []  # finished, for ever
-        if await self._store.exists(job_path(job_id, "cancelled")):
+        if job_id in self._complete or await self._store.exists(job_path(job_id, "cancelled")):
             return []
-        given_up = set(await self._indices(job_id, "failed"))
-        return [index for index in await self.missing(job_id, record) if index not in given_up]
+        missing = await self.missing(job_id, record)
+        if not missing:
+            self._complete.add(job_id)  # for ever: nobody has to look again
+            return []
+        given_up = set(await self.given_up(job_id))
+        return [index for index in missing if index not in given_up]
 
     async def job(self, job_id: str) -> Job:
         """The job as the API shows it; JobNotFound if there is none."""
         record = await self.record(job_id)
         done, failed, cancelled = await asyncio.gather(
             self.finished(job_id),
-            self._indices(job_id, "failed"),
+            self.given_up(job_id),
             self._store.exists(job_path(job_id, "cancelled")),
         )
         seen = set(done)
@@ -180,8 +148,11 @@ def combined(*reports: JobReport) -> JobReport:
     return total
 
 
-def _not_found(job_id: str) -> JobNotFound:
-    return JobNotFound(f"there is no job {job_id}; GET /v1/jobs lists them")
+def _record(stored: bytes) -> JobRecord:
+    """Its prompts, which may be ten thousand, as the prompt set that they became."""
+    record = JobRecord.model_validate_json(stored)
+    source = {"prompts": None, "prompt_set": record.prompt_set}
+    return record.model_copy(update={"spec": record.spec.model_copy(update=source)})
 
 
 def _state(record: JobRecord, done: int, given_up: int, cancelled: bool, live: bool) -> JobState:

@@ -18,6 +18,7 @@ from gateway.job_state import JobReader
 from gateway.ownership import OwnJob, check_adapter, check_prompt_set
 from gateway.prompts import keep_inline
 from gateway.quota import reserve
+from gateway.records import ENDED, page_after
 from retouche import prompt_sets, queue
 from retouche.contract.jobs import (
     SHARD_PROMPTS,
@@ -34,8 +35,6 @@ from retouche.store import ObjectStore, job_path, shard_path
 from retouche.tenancy import own
 
 router = APIRouter(tags=["jobs"])
-
-_ENDED = ("finished", "failed", "cancelled")
 
 
 @router.post("/v1/jobs", status_code=201, dependencies=[CURATE])
@@ -95,11 +94,8 @@ async def listing(
 ) -> JobPage:
     """Jobs, the newest first; `cursor` is the last page's `next_cursor`."""
     reader = _reader(request)
-    ordered = await reader.of(caller.tenant)
-    begin = ordered.index(cursor) + 1 if cursor in ordered else 0
-    page = ordered[begin : begin + limit]
-    more = begin + limit < len(ordered)
-    return JobPage(jobs=[await reader.job(job_id) for job_id in page], next_cursor=page[-1] if more else None)
+    page, following = page_after(await reader.of(caller.tenant), cursor, limit)
+    return JobPage(jobs=[await reader.job(job_id) for job_id in page], next_cursor=following)
 
 
 @router.get("/v1/jobs/{job_id}", dependencies=[READ])
@@ -134,7 +130,7 @@ async def retry(job_id: OwnJob, request: Request) -> Job:
         await asyncio.to_thread(queue.forget_shards, request.app.state.queue, job_id, missing)
     except RedisError as error:
         raise _queue_unavailable(error) from error
-    for shard in missing:
+    for shard in await reader.given_up(job_id):
         await store.delete(shard_path(job_id, "failed", shard))
     await store.delete(job_path(job_id, "cancelled"))
     await _enqueue_pending(request.app, job_id)
@@ -158,10 +154,10 @@ async def events(job_id: OwnJob, request: Request) -> AsyncIterator[ServerSentEv
         if job == last:
             continue
         last, number = job, number + 1
-        kind = job.state if job.state in _ENDED else "progress"
+        kind = job.state if job.state in ENDED else "progress"
         event = JobEvent.model_validate({"id": str(number), "event": kind, "job": job})
         yield ServerSentEvent(raw_data=event.model_dump_json(), event=kind, id=event.id)
-        if job.state in _ENDED:
+        if job.state in ENDED:
             return
 
 

@@ -4,6 +4,7 @@ Marks of what has ended are cleared when there seem to be too many: nobody has t
 """
 
 import asyncio
+import time
 
 from fastapi import FastAPI
 
@@ -15,12 +16,13 @@ from retouche.store import ObjectStore
 from retouche.tenancy import owned, owned_path
 
 _RETRY_SECONDS = 30.0
+_SETTING_OUT_SECONDS = 60.0
 
 
 async def reserve(app: FastAPI, tenant: str, identifier: str) -> None:
     """Count a job or run that is about to be set going among those under way.
 
-    The mark is set before it is counted: of two that come at once for the last place none gets two.
+    The mark is set before it is counted: of two that come at once for the last place one gets it at most.
 
     Raises:
         Overloaded: the tenant has as many under way as it may.
@@ -28,13 +30,13 @@ async def reserve(app: FastAPI, tenant: str, identifier: str) -> None:
     settings: Settings = app.state.settings
     store: ObjectStore = app.state.store
     mark = owned_path(tenant, "active", identifier)
-    if not settings.require_keys or not await store.create(mark, b""):
+    if not settings.require_keys or not await store.create(mark, str(time.time()).encode()):
         return
     most = settings.tenant_active_jobs
     if len(await owned(store, tenant, "active")) <= most:
         return
     others = [each for each in await owned(store, tenant, "active") if each != identifier]
-    ended = await asyncio.gather(*(_ended(app, each) for each in others))
+    ended = await asyncio.gather(*(_ended(app, tenant, each) for each in others))
     for each, has_ended in zip(others, ended, strict=True):
         if has_ended:
             await store.delete(owned_path(tenant, "active", each))
@@ -47,12 +49,21 @@ async def reserve(app: FastAPI, tenant: str, identifier: str) -> None:
         )
 
 
-async def _ended(app: FastAPI, identifier: str) -> bool:
+async def _ended(app: FastAPI, tenant: str, identifier: str) -> bool:
+    mark = owned_path(tenant, "active", identifier)
     jobs: JobReader = app.state.reader
     runs: RunReader = app.state.runs
     try:
         if identifier.startswith("job-"):
             return not await jobs.pending(identifier)
-        return (await runs.run(identifier)).state in ("finished", "failed", "cancelled")
+        return await runs.ended(identifier)
     except NotFound:
-        return True  # whoever set the mark died before there was a job
+        return await _set_long_ago(app.state.store, mark)
+
+
+async def _set_long_ago(store: ObjectStore, mark: str) -> bool:
+    """Whether whoever set the mark died before there was a job: that takes moments."""
+    try:
+        return time.time() - float(await store.get(mark) or 0) > _SETTING_OUT_SECONDS
+    except NotFound:
+        return True

@@ -6,49 +6,34 @@ logged something, and queued before.
 
 import asyncio
 import json
-from collections.abc import Iterable
-from contextlib import suppress
 
+from gateway.records import RecordReader
 from retouche.contract.runs import Artifact, Run, RunRecord, RunResult, RunState, TrainingMetrics
 from retouche.errors import NotFound, RunNotFound
 from retouche.store import ObjectStore, run_path
-from retouche.tenancy import owned
 
 
-class RunReader:
+class RunReader(RecordReader[RunRecord]):
     """Reads runs."""
 
     def __init__(self, store: ObjectStore) -> None:
-        self._store = store
+        super().__init__(store, "runs", RunRecord.model_validate_json, RunNotFound)
+        self._finished: set[str] = set()
 
-    async def record(self, run_id: str) -> RunRecord:
-        """The specification as accepted; RunNotFound if there is none."""
-        try:
-            return RunRecord.model_validate_json(await self._store.get(run_path(run_id, "spec.json")))
-        except NotFound:
-            raise _not_found(run_id) from None
-
-    async def record_of(self, tenant: str, run_id: str) -> RunRecord:
-        """The record of a tenant's own run; RunNotFound for any other."""
-        record = await self.record(run_id)
-        if record.tenant != tenant:
-            raise _not_found(run_id)
-        return record
-
-    async def all(self) -> list[str]:
-        """The identifiers of all runs of all tenants, the newest first."""
-        return await self._newest_first(await self._store.folders("runs"))
-
-    async def of(self, tenant: str) -> list[str]:
-        """The identifiers of a tenant's runs, the newest first."""
-        return await self._newest_first(await owned(self._store, tenant, "runs"))
-
-    async def _newest_first(self, run_ids: Iterable[str]) -> list[str]:
-        records = {}
-        for run_id in run_ids:
-            with suppress(RunNotFound):
-                records[run_id] = await self.record(run_id)
-        return sorted(records, key=lambda run_id: records[run_id].created_at, reverse=True)
+    async def ended(self, run_id: str) -> bool:
+        """Whether it is finished, failed or cancelled; RunNotFound if there is none."""
+        await self.record(run_id)
+        if run_id in self._finished:
+            return True
+        finished, *others = await asyncio.gather(
+            *(
+                self._store.exists(run_path(run_id, name))
+                for name in ("finished.json", "failed.json", "cancelled")
+            )
+        )
+        if finished:
+            self._finished.add(run_id)  # for ever: nobody has to look again
+        return finished or any(others)
 
     async def run(self, run_id: str) -> Run:
         """The run as the API shows it; RunNotFound if there is none."""
@@ -88,10 +73,6 @@ class RunReader:
             return await self._store.get(run_path(run_id, name))
         except NotFound:
             return None
-
-
-def _not_found(run_id: str) -> RunNotFound:
-    return RunNotFound(f"there is no run {run_id}; GET /v1/runs lists them")
 
 
 def _state(finished: bool, cancelled: bool, failed: bool, logged: bool) -> RunState:

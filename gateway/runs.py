@@ -19,6 +19,7 @@ from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
 from gateway.ownership import OwnRun
 from gateway.quota import reserve
+from gateway.records import ENDED, page_after
 from gateway.run_state import RunReader
 from retouche import queue
 from retouche.contract.payload import RunId
@@ -38,8 +39,6 @@ from retouche.store import ObjectStore, run_path
 from retouche.tenancy import own
 
 router = APIRouter(tags=["runs"])
-
-_ENDED = ("finished", "failed", "cancelled")
 
 
 @router.post("/v1/runs", status_code=201, dependencies=[TRAIN])
@@ -89,11 +88,8 @@ async def listing(
 ) -> RunPage:
     """Runs, the newest first; `cursor` is the last page's `next_cursor`."""
     reader = _reader(request)
-    ordered = await reader.of(caller.tenant)
-    begin = ordered.index(cursor) + 1 if cursor in ordered else 0
-    page = ordered[begin : begin + limit]
-    more = begin + limit < len(ordered)
-    return RunPage(runs=[await reader.run(run_id) for run_id in page], next_cursor=page[-1] if more else None)
+    page, following = page_after(await reader.of(caller.tenant), cursor, limit)
+    return RunPage(runs=[await reader.run(run_id) for run_id in page], next_cursor=following)
 
 
 @router.get("/v1/runs/{run_id}", dependencies=[READ])
@@ -140,10 +136,10 @@ async def events(run_id: OwnRun, request: Request) -> AsyncIterator[ServerSentEv
         if run == last:
             continue
         last, number = run, number + 1
-        kind = run.state if run.state in _ENDED else "progress"
+        kind = run.state if run.state in ENDED else "progress"
         event = RunEvent.model_validate({"id": str(number), "event": kind, "run": run})
         yield ServerSentEvent(raw_data=event.model_dump_json(), event=kind, id=event.id)
-        if run.state in _ENDED:
+        if run.state in ENDED:
             return
 
 
@@ -185,10 +181,10 @@ async def recover_all(app: FastAPI) -> list[str]:
 
 async def _enqueue_pending(app: FastAPI, run_id: str) -> bool:
     """Enqueue a run that has not ended; one whose worker died again and again has failed."""
-    run = await app.state.runs.run(run_id)
-    if run.state in _ENDED:
+    reader: RunReader = app.state.runs
+    if await reader.ended(run_id):
         return False
-    tenant = (await app.state.runs.record(run_id)).tenant
+    tenant = (await reader.record(run_id)).tenant
     try:
         outcome = await asyncio.to_thread(queue.enqueue_run, app.state.train_queue, tenant, run_id)
     except RedisError as error:

@@ -1,5 +1,6 @@
 """A tenant may call so often and have so much under way; beyond it is told when to come back."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +11,8 @@ from pydantic import SecretStr
 
 from gateway.app import create_app
 from gateway.settings import Settings
-from retouche.store import ObjectStore
+from retouche.store import ObjectStore, run
+from retouche.tenancy import owned_path
 from tests.gateway.server import NOTHING_LISTENS, serve
 from tests.gateway.shards import finish_shard
 from tests.gateway.tenants import ADMIN_KEY, made
@@ -56,6 +58,18 @@ def test_a_job_beyond_the_quota_is_refused_and_not_kept(
     assert gateway.post(f"/v1/jobs/{second}/retry", headers=acme).status_code == 429
 
 
+def test_a_job_that_is_just_being_submitted_counts(guarded: Guarded, store: ObjectStore) -> None:
+    gateway = guarded(tenant_active_jobs=1)
+    acme = made(gateway, "acme", "curate")
+    elsewhere = owned_path("acme", "active", "job-" + "0" * 16)
+    run(store.create(elsewhere, str(time.time()).encode()))  # another gateway is about to write its record
+    assert gateway.post("/v1/jobs", json=job(1), headers=acme).status_code == 429
+    assert run(store.exists(elsewhere))
+    run(store.put(elsewhere, str(time.time() - 100).encode()))  # it died before it could
+    assert gateway.post("/v1/jobs", json=job(1), headers=acme).status_code == 201
+    assert not run(store.exists(elsewhere))
+
+
 def test_runs_count_too(guarded: Guarded, store: ObjectStore) -> None:
     gateway = guarded(tenant_active_jobs=1)
     acme = made(gateway, "acme", "curate", "train")
@@ -63,9 +77,9 @@ def test_runs_count_too(guarded: Guarded, store: ObjectStore) -> None:
     following = {"data": {"job": curated, "follow": True}}
     assert gateway.post("/v1/runs", json=following, headers=acme).status_code == 429
     finish_shard(store, curated, 0, pairs=1)
-    run = gateway.post("/v1/runs", json=following, headers=acme).json()["id"]
+    training = gateway.post("/v1/runs", json=following, headers=acme).json()["id"]
     assert gateway.post("/v1/jobs", json=job(2), headers=acme).status_code == 429
-    gateway.post(f"/v1/runs/{run}/cancel", headers=acme)
+    gateway.post(f"/v1/runs/{training}/cancel", headers=acme)
     assert gateway.post("/v1/jobs", json=job(2), headers=acme).status_code == 201
 
 

@@ -1,0 +1,98 @@
+"""What the gateway does again and again, for as long as it runs: it must cost little and never end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+from fastapi import FastAPI
+from redis import Redis
+
+from gateway.app import create_app
+from gateway.job_state import JobReader
+from gateway.run_state import RunReader
+from gateway.settings import Settings
+from retouche.queue import curate_queue
+from retouche.store import ObjectStore, run, run_path
+from tests.gateway.server import serve
+from tests.gateway.shards import finish_shard
+
+
+class Watched(ObjectStore):
+    """Notes what it is asked for."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.asked: list[str] = []
+
+    async def exists(self, path: str) -> bool:
+        self.asked.append(path)
+        return await super().exists(path)
+
+    def paths(self, prefix: str, after: str | None = None) -> AsyncIterator[str]:
+        self.asked.append(prefix)
+        return super().paths(prefix, after)
+
+
+def submit(gateway: httpx2.Client, **spec: object) -> str:
+    return str(gateway.post("/v1/jobs", json={"prompts": ["a red circle"]} | spec).json()["id"])
+
+
+def test_a_finished_job_is_looked_at_once(app: FastAPI, gateway: httpx2.Client, store: ObjectStore) -> None:
+    finish_shard(store, submit(gateway), 0, pairs=1)
+    going_on = submit(gateway, seed=1)
+    watched = Watched(store.url)
+    app.state.reader = JobReader(watched, app.state.redis)
+    rounds = []
+    for _ in range(3):
+        watched.asked.clear()
+        assert [job["id"] for job in gateway.post("/v1/recover").json()["jobs"]] == [going_on]
+        rounds.append({path.split("/")[1] for path in watched.asked})
+    assert len(rounds[0]) == 2
+    assert rounds[1:] == [{going_on}, {going_on}]
+
+
+def test_a_finished_run_is_looked_at_once(gateway: httpx2.Client, store: ObjectStore) -> None:
+    run_id = gateway.post("/v1/runs", json={"data": {"pick_a_pic": "/data"}}).json()["id"]
+    watched = Watched(store.url)
+    reader = RunReader(watched)
+    assert not run(reader.ended(run_id))
+    run(store.put(run_path(run_id, "finished.json"), b"{}"))
+    assert run(reader.ended(run_id))
+    watched.asked.clear()
+    assert run(reader.ended(run_id))
+    assert watched.asked == []
+
+
+def test_what_another_version_has_written_is_told_and_holds_nothing_up(
+    gateway: httpx2.Client, settings: Settings, store: ObjectStore, redis_url: str
+) -> None:
+    job_id, unreadable = submit(gateway), "job-" + "0" * 16
+    run(store.put(f"jobs/{unreadable}/spec.json", b'{"id": 7}'))
+    run(store.put(f"tenants/local/jobs/{unreadable}", b""))
+    assert [job["id"] for job in gateway.get("/v1/jobs").json()["jobs"]] == [job_id]
+    told = gateway.get(f"/v1/jobs/{unreadable}")
+    assert (told.status_code, told.json()["type"]) == (500, "urn:retouche:internal")
+    assert f"jobs/{unreadable}/spec.json cannot be read, id: " in told.json()["detail"]
+    redis = Redis.from_url(redis_url)
+    redis.flushall()
+    with serve(create_app(settings)):
+        while len(curate_queue(redis).job_ids) == 0:
+            pass
+
+
+def test_a_round_that_fails_is_not_the_last(
+    gateway: httpx2.Client, settings: Settings, folder: Path, redis_url: str
+) -> None:
+    job_id = submit(gateway)
+    redis = Redis.from_url(redis_url)
+    redis.flushall()
+    foreign = folder / "jobs" / job_id / "shards" / "notes.txt"
+    foreign.parent.mkdir()
+    foreign.touch()
+    with serve(create_app(settings.model_copy(update={"upkeep_seconds": 0.05}))):
+        asyncio.run(asyncio.sleep(0.3))
+        assert curate_queue(redis).job_ids == []
+        foreign.unlink()
+        while len(curate_queue(redis).job_ids) == 0:
+            pass
