@@ -4,6 +4,7 @@ It edits at about a megapixel, the size it was trained at, in the source's propo
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from diffusers import FluxKontextPipeline
@@ -20,11 +21,7 @@ from services.loading import load_pipeline
 def load(profile: EditingProfile) -> Editor:
     """The editor that the profile names."""
     pipeline = load_pipeline(FluxKontextPipeline, profile, (FluxKontextPipeline.__name__,))
-
-    def run(edits: Sequence[Edit]) -> list[Image.Image]:
-        return _run(pipeline, edits)
-
-    return in_full_batches(run, profile.max_batch)
+    return in_full_batches(partial(_run, pipeline), profile.max_batch)
 
 
 def _run(pipeline: Any, edits: Sequence[Edit]) -> list[Image.Image]:

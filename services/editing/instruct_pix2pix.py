@@ -1,6 +1,7 @@
 """InstructPix2Pix (arXiv 2211.09800): the source's latents, unscaled, beside the noisy ones."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from diffusers import StableDiffusionInstructPix2PixPipeline
@@ -19,11 +20,7 @@ _KIND = StableDiffusionInstructPix2PixPipeline
 def load(profile: EditingProfile) -> Editor:
     """The editor that the profile names."""
     pipeline = load_pipeline(_KIND, profile, (_KIND.__name__,))
-
-    def run(edits: Sequence[Edit]) -> list[Image.Image]:
-        return _run(pipeline, edits)
-
-    return in_full_batches(run, profile.max_batch)
+    return in_full_batches(partial(_run, pipeline), profile.max_batch)
 
 
 def _run(pipeline: Any, edits: Sequence[Edit]) -> list[Image.Image]:
