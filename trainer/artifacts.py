@@ -85,9 +85,13 @@ def model_card(run_id: str, spec: RunSpec, result: RunResult) -> str:
 def save_adapter(policy: Policy, folder: Path) -> None:
     """Write the LoRA as `pipeline.load_lora_weights` reads it."""
     state = convert_state_dict_to_diffusers(get_peft_model_state_dict(policy.unet))
+    adapter = policy.unet.peft_config["default"].to_dict()  # without its alpha, diffusers takes the rank
+    adapter["target_modules"] = sorted(adapter["target_modules"])  # a set, and the file is always the same
     xl = policy.unet.config.addition_embed_type == "text_time"
     kind = StableDiffusionXLPipeline if xl else StableDiffusionPipeline
-    kind.save_lora_weights(folder, unet_lora_layers=state, safe_serialization=True)
+    kind.save_lora_weights(
+        folder, unet_lora_layers=state, unet_lora_adapter_metadata=adapter, safe_serialization=True
+    )
 
 
 def _save_pipeline(spec: RunSpec, base: str, policy: Policy, folder: Path) -> None:
