@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -22,6 +23,7 @@ from trainer.encoders import Encoders, RelationModel
 from trainer.pairs import TrainingPair
 
 BATCH = 16
+_ASKED_AT_ONCE = 512  # paths of the store
 
 Told = Callable[[int, int], None]  # how many of how many parts are encoded
 Made = Mapping[str, torch.Tensor]
@@ -34,6 +36,12 @@ class Encoding:
 
     encoders: Encoders
     relations: RelationModel | None = None
+
+    def unload(self) -> None:
+        """Give the models' memory back, as long as nothing is to be encoded."""
+        self.encoders.unload()
+        if self.relations is not None:
+            self.relations.unload()
 
     def latents(self, image: str, flipped: bool) -> str:
         name = image.removeprefix("sha256:") + (".flipped" if flipped else "")
@@ -52,7 +60,7 @@ class _Work:
     """Parts that one model makes: where each goes, what it is made of, and how a batch of them is made."""
 
     paths: dict[str, tuple[TrainingPair, str, bool]]  # path: pair, image, flipped
-    make: Callable[[Sequence[tuple[TrainingPair, str, bool]]], Sequence[Made]]
+    make: Callable[[Sequence[tuple[TrainingPair, str, bool]]], Sequence[Made]]  # may make more: see _full
 
 
 def encode_pairs(
@@ -75,8 +83,8 @@ def encode_pairs(
     works = [_Work(missing(store, work.paths), work.make) for work in _works(store, encoding, pairs, flips)]
     done, total = 0, sum(len(work.paths) for work in works)
     for work in works:
-        for part in _chunks(list(work.paths.items())):
-            made = work.make([item for _, item in part])
+        for part in _chunks(list(work.paths.items()), BATCH):
+            made = work.make([item for _, item in part])[: len(part)]
             run(_put(store, {path: save(dict(each)) for (path, _), each in zip(part, made, strict=True)}))
             done += len(part)
             told(done, total)
@@ -98,10 +106,11 @@ def _refuse_incomplete(store: ObjectStore, pairs: Sequence[TrainingPair]) -> Non
 def missing(store: ObjectStore, paths: Mapping[str, KeyT]) -> dict[str, KeyT]:
     """Those of `paths` at which nothing is stored."""
 
-    async def check() -> list[bool]:
-        return await asyncio.gather(*(store.exists(path) for path in paths))
+    async def there(part: Sequence[str]) -> list[bool]:
+        return await asyncio.gather(*(store.exists(path) for path in part))
 
-    return {path: paths[path] for path, there in zip(paths, run(check()), strict=True) if not there}
+    answers = (zip(part, run(there(part)), strict=True) for part in _chunks(list(paths), _ASKED_AT_ONCE))
+    return {path: paths[path] for path, is_there in chain.from_iterable(answers) if not is_there}
 
 
 def _works(
@@ -116,7 +125,7 @@ def _works(
     ]
     yield _Work(
         {encoding.prompt(pair.prompt): (pair, "", False) for pair in (empty, *pairs)},
-        lambda items: encoding.encoders.embed([pair.prompt for pair, _, _ in items]),
+        lambda items: encoding.encoders.embed(_full([pair.prompt for pair, _, _ in items])),
     )
     yield _Work(
         {encoding.latents(image, flip): (pair, image, flip) for pair, image, flip in images},
@@ -126,7 +135,8 @@ def _works(
         yield _Work(
             {encoding.relation(pair.prompt, image): (pair, image, False) for pair, image, _ in images},
             lambda items: relations.embed(
-                [pair.prompt for pair, _, _ in items], [_picture(store, *item) for item in items]
+                _full([pair.prompt for pair, _, _ in items]),
+                _full([_picture(store, *item) for item in items]),
             ),
         )
 
@@ -143,8 +153,15 @@ async def _put(store: ObjectStore, parts: Mapping[str, bytes]) -> None:
     await asyncio.gather(*(store.create(path, content) for path, content in parts.items()))
 
 
-def _chunks(items: Sequence[KeyT]) -> Iterable[Sequence[KeyT]]:
-    return (items[begin : begin + BATCH] for begin in range(0, len(items), BATCH))
+def _full(items: list[KeyT]) -> list[KeyT]:
+    """As many as BATCH, the last one repeated: in batches of other sizes a model rounds otherwise, and what
+    is kept for ever would depend on what happened to be missing beside it.
+    """
+    return items + items[-1:] * (BATCH - len(items))
+
+
+def _chunks(items: Sequence[KeyT], size: int) -> Iterable[Sequence[KeyT]]:
+    return (items[begin : begin + size] for begin in range(0, len(items), size))
 
 
 def _by_digest(kind: str, identity: str, content: str) -> str:

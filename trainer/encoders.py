@@ -59,6 +59,7 @@ class Encoders:
         vae = AutoencoderKL.from_pretrained(
             self.base, subfolder="vae", revision=self.revision, dtype=torch.float32, use_safetensors=True
         )
+        vae.enable_slicing()  # an image at a time: at 1024 pixels, in float32, one takes gigabytes
         return vae.eval().to(_device())
 
     @cached_property
@@ -71,13 +72,22 @@ class Encoders:
             (
                 AutoTokenizer.from_pretrained(self.base, subfolder=f"tokenizer{suffix}", revision=revision),
                 kind.from_pretrained(
-                    self.base, subfolder=f"text_encoder{suffix}", revision=revision, dtype=torch.float32
+                    self.base,
+                    subfolder=f"text_encoder{suffix}",
+                    revision=revision,
+                    dtype=torch.float32,
+                    use_safetensors=True,
                 )
                 .eval()
                 .to(_device()),
             )
             for suffix, kind in kinds
         ]
+
+    def unload(self) -> None:
+        """Give the models' memory back; what needs one again loads it again."""
+        for name in ("_vae", "_text_encoders"):
+            self.__dict__.pop(name, None)
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> list[dict[str, torch.Tensor]]:
@@ -135,9 +145,22 @@ class RelationModel:
 
     @cached_property
     def _clip(self) -> CLIPModel:
-        clip = CLIPModel.from_pretrained(self.model, revision=self.revision or "main", dtype=torch.float32)
+        clip = CLIPModel.from_pretrained(
+            self.model, revision=self.revision or "main", dtype=torch.float32, use_safetensors=True
+        )
         torch.nn.Module.to(clip.eval(), _device())
         return clip
+
+    @cached_property
+    def _readers(self) -> tuple[Any, CLIPImageProcessorPil]:
+        """Of prompts and of images."""
+        revision = self.revision or "main"
+        processor = CLIPImageProcessorPil.from_pretrained(self.model, revision=revision)
+        return AutoTokenizer.from_pretrained(self.model, revision=revision), processor
+
+    def unload(self) -> None:
+        """Give the model's memory back; what needs it again loads it again."""
+        self.__dict__.pop("_clip", None)
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str], images: Sequence[Image.Image]) -> list[dict[str, torch.Tensor]]:
@@ -145,9 +168,7 @@ class RelationModel:
 
         So the cosine of two of them is the mean of the prompts' and the images' cosines.
         """
-        revision = self.revision or "main"
-        tokenizer = AutoTokenizer.from_pretrained(self.model, revision=revision)
-        processor = CLIPImageProcessorPil.from_pretrained(self.model, revision=revision)
+        tokenizer, processor = self._readers
         tokens = tokenizer(
             list(prompts),
             padding="max_length",

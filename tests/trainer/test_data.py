@@ -1,5 +1,6 @@
 """What the trainer reads: jobs and Pick-a-Pic folders, encoded once."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,34 @@ def test_what_was_encoded_once_needs_no_model_again(store: ObjectStore) -> None:
     assert told == []
     assert "_vae" not in vars(again.encoders)
     assert "_text_encoders" not in vars(again.encoders)
+
+
+def test_what_is_encoded_is_the_same_to_the_last_bit_in_any_company(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    """So a run that was killed while it encoded goes on with what it would have had."""
+    pairs = run(finished_pairs(store, worlds.finished_job(store, shards=1, pairs=9)))
+    kinds = ("latents", "embeddings", "relations")
+
+    def encoded(name: str, *parts: list[TrainingPair]) -> dict[str, bytes]:
+        folder = Path(shutil.copytree(store.url, tmp_path / name))
+        for part in parts:
+            encode_pairs(ObjectStore(str(folder)), encoding(relations=True), part)
+        files = [file for kind in kinds for file in (folder / kind).rglob("*.safetensors")]
+        return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+    assert encoded("together", pairs) == encoded("apart", pairs[:2], pairs)
+
+
+def test_models_that_have_been_given_back_are_loaded_again_when_they_are_needed(store: ObjectStore) -> None:
+    pairs = run(finished_pairs(store, worlds.finished_job(store)))
+    parts = encoding(relations=True)
+    encode_pairs(store, parts, pairs[:2])
+    parts.unload()
+    assert not {"_vae", "_text_encoders"} & vars(parts.encoders).keys()
+    assert "_clip" not in vars(parts.relations)
+    encode_pairs(store, parts, pairs)
+    assert len(EncodedPairs(store, parts, pairs, seed=0).batch([Draw(len(pairs) - 1, False, False, 0)])) == 1
 
 
 def test_a_flip_mirrors_both_images_and_an_empty_prompt_is_the_empty_one(store: ObjectStore) -> None:
