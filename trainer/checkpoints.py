@@ -69,6 +69,11 @@ def finished(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
 
 
+def last_step(folder: Path) -> int:
+    """The step of the last checkpoint of a run, 0 where there is none."""
+    return max((int(path.name) for path in finished(folder)), default=0)
+
+
 def newest(folder: Path, spec: RunSpec) -> Checkpoint | None:
     """The last checkpoint of a run, None where there is none.
 

@@ -66,7 +66,7 @@ def train(
     cancelled: Cancelled = lambda: False,
     saved: Callable[[Path], None] = lambda _: None,
 ) -> TrainingMetrics | None:
-    """Train to the last step; returns the last metrics, None if the run was cancelled or already ended.
+    """Train to the last step; returns the last metrics, None if it was stopped before or had already ended.
 
     Checkpoints go to `folder`, and the last weights to `folder`/weights.safetensors; `saved` is told of every
     checkpoint before the data is.
@@ -98,7 +98,7 @@ def train(
             report(metrics)
         if last or done % how.checkpoint_every_steps == 0:
             _checkpoint(training, done, folder, saved)
-        if stop:
+        if stop and done < how.steps:
             return None
     if training.accelerator.is_main_process:
         checkpoints.save_tensors(_result(training), folder / "weights.safetensors")
@@ -132,9 +132,9 @@ def prepare(spec: RunSpec, policy: Policy, pairs: Pairs) -> Training:
     if policy.frozen is not None:
         policy.frozen.to(accelerator.device)
     weights = policy.trainable()
-    average = {name: weight.detach().clone() for name, weight in weights.items()} if how.ema_decay else None
     adam = torch.optim.AdamW(weights.values(), lr=how.learning_rate, weight_decay=how.weight_decay)
-    unet, optimizer = accelerator.prepare(policy.unet, adam)
+    unet, optimizer = accelerator.prepare(policy.unet, adam)  # which moves the weights to the device
+    average = {name: weight.detach().clone() for name, weight in weights.items()} if how.ema_decay else None
     return Training(spec, policy, pairs, accelerator, unet, optimizer, average)
 
 

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from retouche.contract.runs import RunRecord, RunResult, TrainingMetrics
 from retouche.coordination import PROGRESSED_SECONDS, SHARDS_STREAM, events_channel, progressed_key
-from retouche.errors import NotFound
+from retouche.errors import NotFound, StoreUnavailable
 from retouche.store import ObjectStore, run, run_path
 from trainer import checkpoints
 
@@ -89,8 +89,9 @@ class Remote:
 
         def watch() -> None:
             while not done.wait(_WATCH_SECONDS):
-                if os.getppid() != parent or run(self.store.exists(self._path("cancelled"))):
-                    stop.set()
+                with suppress(StoreUnavailable):  # it is asked again
+                    if os.getppid() != parent or run(self.store.exists(self._path("cancelled"))):
+                        stop.set()
 
         thread = threading.Thread(target=watch, name="cancelled?", daemon=True)
         thread.start()

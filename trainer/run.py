@@ -67,9 +67,10 @@ def _lead(remote: Remote, folder: Path, cancelled: Cancelled, processes: int) ->
         _agreed(False)
         return 0
     try:
-        pairs = _prepared(remote, folder, cancelled, processes)
+        spec = remote.record().spec
+        pairs = _prepared(remote, spec, folder, cancelled, processes)
         _agreed(True)
-        _train(remote, folder, pairs, cancelled, began)
+        _train(remote, spec, folder, pairs, cancelled, began)
     except RetoucheError as error:
         if error.retryable or isinstance(error, StoreFull):  # it may pass: the run is tried again
             raise
@@ -97,8 +98,7 @@ def _agreed(go: bool) -> bool:
     return said[0]
 
 
-def _prepared(remote: Remote, folder: Path, cancelled: Cancelled, processes: int) -> Pairs:
-    spec = remote.record().spec
+def _prepared(remote: Remote, spec: RunSpec, folder: Path, cancelled: Cancelled, processes: int) -> Pairs:
     if spec.data.follow and processes > 1:
         raise BadRequest(
             f"data.follow: {processes} processes cannot share the stream of a running job; wait until it has "
@@ -114,11 +114,12 @@ def _policy(spec: RunSpec) -> Policy:
     return load(_located(spec.base), spec.tuning, spec.seed, spec.revision, dtype)
 
 
-def _train(remote: Remote, folder: Path, pairs: Pairs, cancelled: Cancelled, began: float) -> None:
-    spec = remote.record().spec
-    policy, resumed = _policy(spec), checkpoints.newest(folder, spec)
-    remote.resume_log(resumed.step if resumed else 0)
-    with SummaryWriter(folder / "tensorboard", purge_step=resumed.step if resumed else 0) as board:
+def _train(
+    remote: Remote, spec: RunSpec, folder: Path, pairs: Pairs, cancelled: Cancelled, began: float
+) -> None:
+    policy, resumed = _policy(spec), checkpoints.last_step(folder)
+    remote.resume_log(resumed)
+    with SummaryWriter(folder / "tensorboard", purge_step=resumed) as board:
 
         def report(metrics: TrainingMetrics) -> None:
             for name, value in metrics.model_dump(exclude={"step"}).items():
@@ -178,6 +179,7 @@ def _pairs(remote: Remote, spec: RunSpec, base: str, cancelled: Cancelled) -> Pa
             for pair in run(finished_pairs(store, job, data.reviewed, data.reviewed_until))
         ]
     encode_pairs(store, encoding, found, flips, lambda done, of: _log.info("encoded %d of %d", done, of))
+    encoding.unload()
     return EncodedPairs(store, encoding, found, spec.seed)
 
 

@@ -99,6 +99,15 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bytes(tmp_path: Path) -> None
         assert one.read_bytes() == other.read_bytes(), name
 
 
+def test_a_stop_that_comes_with_the_last_step_changes_nothing(tmp_path: Path) -> None:
+    short = spec(DiffusionDpo(), Lora(rank=4), steps=1)
+    ended = train(
+        short, policy(tmp_path / "base", short.tuning), NoisePairs(), tmp_path, cancelled=lambda: True
+    )
+    assert ended is not None
+    assert load_file(tmp_path / "weights.safetensors").keys() == weights(tmp_path).keys()
+
+
 _TRAIN = """
 import sys
 from pathlib import Path
