@@ -2,24 +2,37 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
 from retouche.errors import ModelFailure
 from retouche.profile import located
+from services.diffusion import device
 
 WEIGHTS = "model.safetensors"
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+SAVE = "`save_pretrained(FOLDER)` of a copy that you trust writes them, then name FOLDER"
 CONVERT = "`python -m services.reward.convert FILE FOLDER` writes them, then name FOLDER"
 _SHOWN = 3  # names of each kind of fault
+_NOWHERE = {"": torch.device("meta")}  # names and shapes alone: no weight is read before all are known to fit
 
 Weights = dict[str, torch.Tensor]
 Misshapen = Mapping[str, tuple[torch.Size, torch.Size]]  # by name: the shape found, the shape needed
+
+
+class Loads(Protocol):
+    """Any diffusers pipeline class, or model class of diffusers or transformers."""
+
+    __name__: str
+
+    def from_pretrained(self, model: str, **options: Any) -> Any: ...
 
 
 def read(model: str, revision: str | None) -> Weights:
@@ -32,6 +45,41 @@ def read(model: str, revision: str | None) -> Weights:
         return load_file(str(cached_file(located(model), WEIGHTS, revision=revision or "main")))
     except (OSError, SafetensorError) as error:
         raise unreadable(model, error) from None
+
+
+def load_part(
+    model_class: Loads, model: str, revision: str | None, dtype: str, folder: str = "", way_out: str = SAVE
+) -> Any:
+    """One model, on the accelerator if there is one; `folder`: where it lies inside `model`.
+
+    Raises:
+        ModelFailure: its weights are no safetensors, which `way_out` makes, or not exactly those of its
+            configuration.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    name = f"{model}/{folder}" if folder else model
+    options = {"subfolder": folder, "revision": revision or "main", "use_safetensors": True}
+    try:
+        _, report = model_class.from_pretrained(
+            located(model),
+            device_map=_NOWHERE,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+        require_all(
+            name,
+            model_class.__name__,
+            missing=report["missing_keys"],
+            unknown=report["unexpected_keys"],
+            misshapen={key: (found, needed) for key, found, needed in report["mismatched_keys"]},
+        )
+        return model_class.from_pretrained(
+            located(model), device_map={"": device()}, dtype=getattr(torch, dtype), **options
+        )
+    except (OSError, SafetensorError) as error:
+        raise unreadable(name, error, way_out) from None
 
 
 def unreadable(model: str, error: BaseException, to_safetensors: str = CONVERT) -> ModelFailure:

@@ -1,4 +1,4 @@
-"""What generation and editing share: where a diffusion pipeline runs, and how a batch is run."""
+"""Where a model runs, and how a diffusion pipeline runs a batch."""
 
 from collections.abc import Sequence
 from typing import Any

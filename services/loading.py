@@ -2,31 +2,18 @@
 
 from collections.abc import Collection
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
-from safetensors import SafetensorError
-from transformers.utils import logging as transformers_logging
+from diffusers.utils import logging
 
 from retouche.errors import ModelFailure
 from retouche.profile import ModelChoice, located
-from services.checkpoint import require_all, unreadable
-from services.diffusion import device
+from services.checkpoint import SAVE, Loads, load_part, unreadable
 
 _NO_CHECKER = {"safety_checker": None, "feature_extractor": None}  # it blackens what it suspects: no picture
-_SAVE = "`save_pretrained(FOLDER)` of a copy that you trust writes them, then name FOLDER"
 _LIBRARIES = ("diffusers", "transformers")
-_NOWHERE = {"": torch.device("meta")}  # names and shapes alone: no weight is read before all are known to fit
-
-
-class Loads(Protocol):
-    """Any diffusers pipeline class, or model class of diffusers or transformers."""
-
-    __name__: str
-
-    def from_pretrained(self, model: str, **options: Any) -> Any: ...
 
 
 def load_pipeline(
@@ -40,11 +27,12 @@ def load_pipeline(
         ModelFailure: the folder is another pipeline's, its weights are no safetensors or not all there, or it
             cannot be had from the Hub; says which part of which model.
     """
-    _quiet()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         index = DiffusionPipeline.load_config(located(choice.model), revision=choice.revision)
     except (OSError, ValueError) as error:
-        raise unreadable(choice.model, error, _SAVE) from None
+        raise unreadable(choice.model, error, SAVE) from None
     if made_for and index["_class_name"] not in made_for:
         raise ModelFailure(
             f"{choice.model} is a {index['_class_name']}; {kind.__name__} needs a {' or '.join(made_for)}"
@@ -58,40 +46,9 @@ def load_pipeline(
     try:
         pipeline = kind.from_pretrained(located(choice.model), revision=choice.revision, **loaded, **given)
     except (OSError, ValueError) as error:
-        raise unreadable(choice.model, error, _SAVE) from None
+        raise unreadable(choice.model, error, SAVE) from None
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def load_part(model_class: Loads, model: str, revision: str | None, dtype: str, folder: str = "") -> Any:
-    """One model, on the accelerator if there is one; `folder`: where it lies inside `model`.
-
-    Raises:
-        ModelFailure: its weights are no safetensors, or not exactly those of its configuration.
-    """
-    _quiet()
-    name = f"{model}/{folder}" if folder else model
-    options = {"subfolder": folder, "revision": revision or "main", "use_safetensors": True}
-    try:
-        _, report = model_class.from_pretrained(
-            located(model),
-            device_map=_NOWHERE,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **options,
-        )
-        require_all(
-            name,
-            model_class.__name__,
-            missing=report["missing_keys"],
-            unknown=report["unexpected_keys"],
-            misshapen={key: (found, needed) for key, found, needed in report["mismatched_keys"]},
-        )
-        return model_class.from_pretrained(
-            located(model), device_map={"": device()}, dtype=getattr(torch, dtype), **options
-        )
-    except (OSError, SafetensorError) as error:
-        raise unreadable(name, error, _SAVE) from None
 
 
 def _models(index: dict[str, Any]) -> dict[str, Any]:
@@ -103,9 +60,3 @@ def _models(index: dict[str, Any]) -> dict[str, Any]:
         if library in _LIBRARIES
     }
     return {name: found for name, found in classes.items() if issubclass(found, torch.nn.Module)}
-
-
-def _quiet() -> None:
-    for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()

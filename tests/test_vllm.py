@@ -23,7 +23,7 @@ from retouche.client import Retouche
 from retouche.contract.jobs import CurationSpec, ImageTrace, Job
 from retouche.images import encode
 from retouche.local.system import System, running
-from retouche.profile import FOLDER, load_profile, located
+from retouche.profile import FOLDER, load_profile
 from services.critique.messages import ask
 from services.vlm import local
 from shapes.prompts import held_out_prompts
@@ -65,7 +65,7 @@ def system(vllm: VllmServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module")
 def model() -> local.Model:
     profile = load_profile("shapes").critique
-    return local.load(located(MODEL), None, profile.dtype, profile.max_answer_tokens)
+    return local.load(MODEL, None, profile.dtype, profile.max_answer_tokens)
 
 
 def asked_of(vllm: VllmServer, path: str, **parameters: object) -> Any:

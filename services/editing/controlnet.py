@@ -16,10 +16,11 @@ from PIL import Image
 from retouche.errors import BadRequest, ModelFailure
 from retouche.profile import EditingProfile
 from services.adapters import wear
+from services.checkpoint import Loads, load_part
 from services.diffusion import generators, pixel_step
 from services.editing.editor import Edit, Editor, in_size, in_steps
 from services.full_batches import in_full_batches
-from services.loading import Loads, load_part, load_pipeline
+from services.loading import load_pipeline
 
 _SHARED = ("cross_attention_dim", "block_out_channels", "layers_per_block")  # by ControlNet and UNet
 

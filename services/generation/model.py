@@ -13,8 +13,9 @@ from retouche.errors import FieldProblem, InvalidPayload
 from retouche.identity import identify, together
 from retouche.profile import GenerationProfile, located
 from services.adapters import wear
+from services.checkpoint import load_part
 from services.diffusion import generators, pixel_step
-from services.loading import load_part, load_pipeline
+from services.loading import load_pipeline
 
 
 def load(profile: GenerationProfile) -> Any:

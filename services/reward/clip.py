@@ -5,59 +5,28 @@ Shapes: B batch, C channels, H and W pixels, D the width both are projected to.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from retouche.contract.stages import Score
 from retouche.profile import RewardChoice, located
-from services.checkpoint import require_all, require_file, unreadable
+from services.checkpoint import CONVERT, load_part, require_file
 from services.diffusion import device
 from services.reward.reward_model import Judged, scores
 
 Pixels = Callable[[list[Image.Image]], torch.Tensor]  # RGB images to (B, C, H, W) as the model reads them
 
 
-def load_model(model: str, revision: str | None, dtype: str, **parts: Any) -> CLIPModel:
+def load_model(model: str, revision: str | None, dtype: str) -> CLIPModel:
     """A CLIPModel on the accelerator if there is one, from a folder or the Hub.
-
-    With `state_dict` and `config` in `parts`, from those; `model` then only says whose they are.
 
     Raises:
         ModelFailure: its weights are no safetensors, or not all there.
     """
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    source = None if "state_dict" in parts else located(model)
-    if source is not None:
-        require_file(source, "config.json")
-    from_pretrained: Any = CLIPModel.from_pretrained  # typed as if it never gave a report
-    clip: CLIPModel
-    try:
-        clip, report = from_pretrained(
-            source,
-            revision=revision or "main",
-            dtype=getattr(torch, dtype),
-            device_map={"": device()},
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that they are reported, with all other faults
-            **parts,
-        )
-    except (OSError, SafetensorError) as error:
-        raise unreadable(model, error) from None
-    require_all(
-        model,
-        "its CLIPModel",
-        missing=report["missing_keys"],
-        unknown=report["unexpected_keys"],
-        misshapen={name: (found, needed) for name, found, needed in report["mismatched_keys"]},
-    )
-    clip.eval()
+    require_file(model, "config.json")
+    clip: CLIPModel = load_part(CLIPModel, model, revision, dtype, way_out=CONVERT)
     return clip
 
 

@@ -12,6 +12,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from retouche.profile import RewardChoice
 from services.checkpoint import Weights, read, require_all
+from services.diffusion import device
 from services.reward import clip
 from services.reward.pixels import letterboxed
 from services.reward.reward_model import RewardModel
@@ -51,7 +52,9 @@ def load(choice: RewardChoice) -> RewardModel:
     base, base_revision = clip.companion(choice, "config.json")
     config = CLIPConfig.from_pretrained(base, revision=base_revision)
     weights = renamed(read(choice.model, choice.revision), config, choice.model)
-    model = clip.load_model(choice.model, None, choice.dtype, config=config, state_dict=weights)
+    model = CLIPModel.from_pretrained(
+        None, config=config, state_dict=weights, dtype=getattr(torch, choice.dtype), device_map={"": device()}
+    )
     return clip.CosineReward(
         clip.load_prompts(choice, model),
         partial(letterboxed, side=clip.side(model)),

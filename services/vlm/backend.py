@@ -4,7 +4,7 @@ import asyncio
 from typing import Protocol
 
 from retouche.metrics import ServiceMetrics
-from retouche.profile import VisionLanguageProfile, located
+from retouche.profile import VisionLanguageProfile
 from services.vlm.chat import Answer, Question
 from services.vlm.openai import OpenAIServer
 from services.vlm.settings import VisionLanguageSettings
@@ -42,7 +42,7 @@ async def open_backend(
     from services.vlm import local  # torch is loaded where it is used
 
     model = await asyncio.to_thread(
-        local.load, located(profile.model), profile.revision, profile.dtype, profile.max_answer_tokens
+        local.load, profile.model, profile.revision, profile.dtype, profile.max_answer_tokens
     )
     batcher = MicroBatcher(
         model,

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
+from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil
 
 from retouche.images import decode
+from retouche.profile import located
+from services.checkpoint import load_part
 from services.vlm.chat import Answer, Question, read
 from serving.batching import MicroBatcher
 
@@ -88,16 +90,16 @@ class Model:
         return answer if end else ""
 
 
-def load(folder: str, revision: str | None, dtype: str, max_answer_tokens: int) -> Model:
-    """A Qwen2.5-VL folder or Hub id, on the GPU where there is one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: Any = AutoModelForImageTextToText.from_pretrained(
-        folder, revision=revision, dtype=getattr(torch, dtype)
-    )
+def load(model: str, revision: str | None, dtype: str, max_answer_tokens: int) -> Model:
+    """A Qwen2.5-VL folder or Hub id, on the accelerator if there is one.
+
+    Raises:
+        ModelFailure: its weights are no safetensors, or not exactly those of a Qwen2.5-VL.
+    """
     return Model(
-        model.eval().to(device),
-        AutoTokenizer.from_pretrained(folder, revision=revision),
-        Qwen2VLImageProcessorPil.from_pretrained(folder, revision=revision or "main"),
+        load_part(Qwen2_5_VLForConditionalGeneration, model, revision, dtype),
+        AutoTokenizer.from_pretrained(located(model), revision=revision),
+        Qwen2VLImageProcessorPil.from_pretrained(located(model), revision=revision or "main"),
         max_answer_tokens,
     )
 
