@@ -52,7 +52,7 @@ def main(batch_size: int = 16, repeats: int = 12, lora: bool = True) -> None:
     """Time everything in turn, `repeats` times; medians."""
     with tempfile.TemporaryDirectory() as folder:
         bench = _bench(Path(folder), batch_size, lora)
-        meter = Meter(bench.training.spec.objective, torch.device("cpu"))
+        meter = Meter(bench.training.spec.objective, bench.training.accelerator.device)
         parts: dict[str, Callable[[], object]] = {
             "whole step": lambda: take_step(bench.training, 0, meter),
             "policy forward and backward": lambda: _policy(bench),
@@ -95,7 +95,7 @@ def _bench(folder: Path, batch_size: int, lora: bool) -> Bench:
     data = EncodedPairs(store, Encoding(encoders), pairs, seed=0)
     training = prepare(spec, load(BASE, spec.tuning, 0), data)
     drawn = draws(data, spec.data, 0, range(batch_size))
-    batch = data.batch(drawn)
+    batch = data.batch(drawn).to(training.accelerator.device)
     noisy = noised(training.policy, batch, 0, [draw.position for draw in drawn])
     return Bench(training, batch, noisy, pairs, encoders, store)
 
@@ -126,6 +126,8 @@ def _timed(parts: dict[str, Callable[[], object]], repeats: int) -> dict[str, fl
         for name, part in parts.items():
             began = time.perf_counter()
             part()
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
             taken[name].append(time.perf_counter() - began)
     return {name: statistics.median(values[2:]) for name, values in taken.items()}
 

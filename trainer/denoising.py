@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from retouche.contract.runs import Objective
-from trainer.batches import PairBatch
+from trainer.batches import PairBatch, sent
 from trainer.objectives.choice import pixel_weights
 from trainer.objectives.errors import PairErrors, squared_error
 from trainer.policy import Policy, predict
@@ -30,8 +30,8 @@ def noised(policy: Policy, batch: PairBatch, seed: int, positions: Sequence[int]
         generator = torch.Generator().manual_seed((seed * 1_000_003 + position) % 2**63)
         noise.append(torch.randn(batch.chosen_latents_BCHW.shape[1:], generator=generator))
         timesteps.append(torch.randint(scheduler.config.num_train_timesteps, (), generator=generator))
-    noise_NCHW = torch.stack(noise * 2).to(latents_NCHW.device)
-    timesteps_N = torch.stack(timesteps * 2).to(latents_NCHW.device)
+    noise_NCHW = sent(torch.stack(noise * 2), latents_NCHW.device)
+    timesteps_N = sent(torch.stack(timesteps * 2), latents_NCHW.device)
     velocity = scheduler.config.prediction_type == "v_prediction"
     target_NCHW = scheduler.get_velocity(latents_NCHW, noise_NCHW, timesteps_N) if velocity else noise_NCHW
     return Noised(scheduler.add_noise(latents_NCHW, noise_NCHW, timesteps_N), target_NCHW, timesteps_N)

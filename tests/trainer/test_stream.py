@@ -9,7 +9,7 @@ from redis import Redis
 from retouche.contract.runs import Lora, Optimisation, RunSpec, TrainingData
 from retouche.coordination import SHARDS_STREAM
 from retouche.errors import Conflict
-from retouche.store import ObjectStore, job_path, run
+from retouche.store import ObjectStore, job_path, run, shard_path
 from shapes.train.loop import MODELS
 from tests.trainer import worlds
 from trainer.batches import WaitCancelled
@@ -35,7 +35,9 @@ def trainer(
     store: ObjectStore, redis: Redis, job_id: str, cancelled: Callable[[], bool] = lambda: False
 ) -> StreamedPairs:
     """A trainer as it starts, or starts again."""
-    return StreamedPairs(store, redis, Encoding(Encoders(BASE)), job_id, RUN, seed=0, cancelled=cancelled)
+    return StreamedPairs(
+        store, redis, Encoding(Encoders(BASE)), job_id, RUN, seed=0, cancelled=cancelled, wait_seconds=0.1
+    )
 
 
 def finish(store: ObjectStore, redis: Redis, job_id: str, shard: int) -> None:
@@ -158,6 +160,18 @@ def test_a_shard_whose_event_was_lost_is_found_in_the_store(store: ObjectStore, 
     job_id = worlds.submit(store, shards=1)
     worlds.finish(store, job_id, 0)
     assert trainer(store, redis, job_id).indices(range(4)) == [0, 1, 2, 3]
+
+
+def test_the_pairs_of_a_job_whose_other_shards_were_given_up_are_all_there_is(
+    store: ObjectStore, redis: Redis
+) -> None:
+    job_id = worlds.submit(store, shards=3)
+    finish(store, redis, job_id, 1)
+    for shard in (0, 2):
+        run(store.create(shard_path(job_id, "failed", shard), b"{}"))
+    pairs = trainer(store, redis, job_id)
+    assert sorted(pairs.indices(range(4, 8))) == [0, 1, 2, 3]
+    assert pairs.state() == {"shards": [1], "ended": True}
 
 
 def test_a_cancelled_job_ends_the_wait(store: ObjectStore, redis: Redis) -> None:

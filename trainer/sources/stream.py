@@ -16,15 +16,15 @@ from redis.exceptions import RedisError, ResponseError
 
 from retouche.contract.payload import JsonObject
 from retouche.coordination import SHARDS_STREAM
-from retouche.errors import Conflict, NotFound
-from retouche.store import ObjectStore, job_path, run, shard_path
+from retouche.errors import Conflict
+from retouche.store import ObjectStore, job_path, run
 from trainer.batches import Draw, PairBatch, WaitCancelled, digest_of, in_epochs
 from trainer.encode import Encoding, encode_pairs
 from trainer.encoded import Parts, read_batch
 from trainer.pairs import TrainingPair
 from trainer.sources.dataset import job_record, shard_pairs
 
-WAIT_SECONDS = 5.0  # for the stream; then the store is asked, for Redis may have lost an event
+WAIT_SECONDS = 5.0
 
 
 class StreamedPairs:
@@ -41,10 +41,12 @@ class StreamedPairs:
         seed: int,
         flips: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
+        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
+        """`wait_seconds`: for the stream; then the store is asked, for Redis may have lost an event."""
         self._store, self._redis, self._encoding = store, redis, encoding
         self._job_id, self._group, self._seed, self._flips = job_id, run_id, seed, flips
-        self._cancelled = cancelled
+        self._cancelled, self._wait_seconds = cancelled, wait_seconds
         self._parts = Parts(store)
         self._shards: list[int] = []  # in the order taken
         self._ends: list[int] = []  # how many pairs there were after each of them
@@ -115,7 +117,7 @@ class StreamedPairs:
         taken = [self._take_event(*event) for event in self._events_after(">")]
         if any(taken):
             self._heard = time.monotonic()
-        elif time.monotonic() - self._heard >= WAIT_SECONDS:  # other jobs may keep the stream busy
+        elif time.monotonic() - self._heard >= self._wait_seconds:  # other jobs may keep the stream busy
             self._take_what_the_store_has()
             self._heard = time.monotonic()
 
@@ -129,13 +131,13 @@ class StreamedPairs:
 
     def _events_after(self, after: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """New events (">"), waiting for one, or those delivered before after an identifier."""
-        block = int(WAIT_SECONDS * 1000) if after == ">" else None
+        block = int(self._wait_seconds * 1000) if after == ">" else None
         try:
             answer: Any = self._redis.xreadgroup(
                 self._group, "trainer", {SHARDS_STREAM: after}, count=500, block=block
             )
         except RedisError:
-            time.sleep(WAIT_SECONDS if after == ">" else 0)
+            time.sleep(self._wait_seconds if after == ">" else 0)
             return []
         return [event for _, part in answer or [] for event in part]
 
@@ -161,15 +163,20 @@ class StreamedPairs:
         self._ended = len(self._shards) == self._count
 
     def _take_what_the_store_has(self) -> None:
-        for shard in range(self._count):
-            if shard not in self._shards:
-                with suppress(NotFound):
-                    self._take(shard)
+        for shard in sorted(run(self._in_the_store("shards"))):
+            self._take(shard)
         self._ended = self._ended or run(self._nothing_more())
 
     async def _nothing_more(self) -> bool:
         """Was the job cancelled, or every shard that is missing given up?"""
         if await self._store.exists(job_path(self._job_id, "cancelled")):
             return True
-        missing = [shard for shard in range(self._count) if shard not in self._shards]
-        return all([await self._store.exists(shard_path(self._job_id, "failed", shard)) for shard in missing])
+        missing = set(range(self._count)) - set(self._shards)
+        return missing <= await self._in_the_store("failed")
+
+    async def _in_the_store(self, kind: str) -> set[int]:
+        """The shards of which the store has `shards` or `failed`; asked for one by one, the thousands of a
+        large job would take minutes.
+        """
+        names = [path.rsplit("/", 1)[-1] async for path in self._store.paths(job_path(self._job_id, kind))]
+        return {int(name.partition(".")[0]) for name in names}
