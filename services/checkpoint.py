@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
@@ -27,14 +27,6 @@ Weights = dict[str, torch.Tensor]
 Misshapen = Mapping[str, tuple[torch.Size, torch.Size]]  # by name: the shape found, the shape needed
 
 
-class Loads(Protocol):
-    """Any diffusers pipeline class, or model class of diffusers or transformers."""
-
-    __name__: str
-
-    def from_pretrained(self, model: str, **options: Any) -> Any: ...
-
-
 def read(model: str, revision: str | None) -> Weights:
     """The tensors of `model.safetensors` in a folder or a Hub repository, on the CPU.
 
@@ -48,9 +40,16 @@ def read(model: str, revision: str | None) -> Weights:
 
 
 def load_part(
-    model_class: Loads, model: str, revision: str | None, dtype: str, folder: str = "", way_out: str = SAVE
+    model_class: type[Any],
+    model: str,
+    revision: str | None,
+    dtype: str,
+    folder: str = "",
+    way_out: str = SAVE,
 ) -> Any:
-    """One model, on the accelerator if there is one; `folder`: where it lies inside `model`.
+    """One model of diffusers or transformers, on the accelerator if there is one.
+
+    `folder`: where it lies inside `model`.
 
     Raises:
         ModelFailure: its weights are no safetensors, which `way_out` makes, or not exactly those of its

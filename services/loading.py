@@ -10,14 +10,14 @@ from diffusers.utils import logging
 
 from retouche.errors import ModelFailure
 from retouche.profile import ModelChoice, located
-from services.checkpoint import SAVE, Loads, load_part, unreadable
+from services.checkpoint import SAVE, load_part, unreadable
 
 _NO_CHECKER = {"safety_checker": None, "feature_extractor": None}  # it blackens what it suspects: no picture
 _LIBRARIES = ("diffusers", "transformers")
 
 
 def load_pipeline(
-    kind: Loads, choice: ModelChoice, made_for: Collection[str] = (), **parts: Any
+    kind: type[Any], choice: ModelChoice, made_for: Collection[str] = (), **parts: Any
 ) -> DiffusionPipeline:
     """A pipeline of `kind` with `parts` of the caller, on the accelerator if there is one.
 

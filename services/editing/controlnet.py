@@ -16,7 +16,7 @@ from PIL import Image
 from retouche.errors import BadRequest, ModelFailure
 from retouche.profile import EditingProfile
 from services.adapters import wear
-from services.checkpoint import Loads, load_part
+from services.checkpoint import load_part
 from services.diffusion import generators, pixel_step
 from services.editing.editor import Edit, Editor, in_size, in_steps
 from services.full_batches import in_full_batches
@@ -46,7 +46,7 @@ def load_img2img(profile: EditingProfile) -> Editor:
     return in_full_batches(run, profile.max_batch)
 
 
-def load_editor(kind: Loads, profile: EditingProfile) -> Any:
+def load_editor(kind: type[Any], profile: EditingProfile) -> Any:
     """The pipeline of `kind`: the profile's ControlNet on its base.
 
     Raises:
