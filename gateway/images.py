@@ -1,6 +1,7 @@
 """Upload and fetch images."""
 
 import asyncio
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import UploadFile
@@ -26,6 +27,9 @@ _BODY = {
     }
 }
 
+_UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "If-None-Match names it"}}
+_IMAGE = {200: {"content": {"image/webp": {"schema": _BINARY}}}, **_UNCHANGED}
+
 
 @router.post("/v1/images", status_code=201, openapi_extra=_BODY, dependencies=[SERVICES])
 async def upload(caller: TheCaller, request: Request) -> ImageInfo:
@@ -45,8 +49,8 @@ async def upload(caller: TheCaller, request: Request) -> ImageInfo:
     )
 
 
-@router.head("/v1/images/{image}", response_class=Response, dependencies=[READ])
-@router.get("/v1/images/{image}", response_class=Response, dependencies=[READ])
+@router.head("/v1/images/{image}", response_class=Response, dependencies=[READ], responses=_UNCHANGED)
+@router.get("/v1/images/{image}", response_class=Response, dependencies=[READ], responses=_IMAGE)
 async def fetch(request: Request, image: OwnImage) -> Response:
     """The encoded image; it never changes, so it may be cached for ever."""
     headers = {"cache-control": "private, max-age=31536000, immutable", "etag": f'"{image}"'}

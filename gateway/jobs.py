@@ -10,15 +10,15 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from redis.exceptions import RedisError
 
+from gateway import changes
 from gateway.callers import ADMIN, CURATE, READ, TheCaller
-from gateway.changes import announce, changes
 from gateway.deployed import check_deployed
 from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
 from gateway.ownership import OwnJob, check_adapter, check_prompt_set
 from gateway.prompts import keep_inline
 from gateway.quota import reserve
-from gateway.records import ENDED, page_after
+from gateway.records import page_after
 from retouche import prompt_sets, queue
 from retouche.contract.jobs import (
     SHARD_PROMPTS,
@@ -37,7 +37,12 @@ from retouche.tenancy import own
 router = APIRouter(tags=["jobs"])
 
 
-@router.post("/v1/jobs", status_code=201, dependencies=[CURATE])
+@router.post(
+    "/v1/jobs",
+    status_code=201,
+    responses={200: {"model": Job, "description": "It is known"}},
+    dependencies=[CURATE],
+)
 async def submit(
     spec: CurationSpec,
     caller: TheCaller,
@@ -112,7 +117,7 @@ async def cancel(job_id: OwnJob, request: Request) -> Job:
     if job.state in ("finished", "failed"):
         raise Conflict(f"job {job_id} is {job.state}: there is nothing to cancel")
     await request.app.state.store.put(job_path(job_id, "cancelled"), b"")
-    await announce(request.app.state.redis, job_id, "cancelled")
+    await changes.announce(request.app.state.redis, job_id, "cancelled")
     return await reader.job(job_id)
 
 
@@ -134,7 +139,7 @@ async def retry(job_id: OwnJob, request: Request) -> Job:
         await store.delete(shard_path(job_id, "failed", shard))
     await store.delete(job_path(job_id, "cancelled"))
     await _enqueue_pending(request.app, job_id)
-    await announce(request.app.state.redis, job_id, "retry")
+    await changes.announce(request.app.state.redis, job_id, "retry")
     return await reader.job(job_id)
 
 
@@ -148,17 +153,8 @@ async def recover(request: Request) -> JobPage:
 @router.get("/v1/jobs/{job_id}/events", response_class=EventSourceResponse, dependencies=[READ])
 async def events(job_id: OwnJob, request: Request) -> AsyncIterator[ServerSentEvent]:
     """The job's state now and at every change, as server-sent events; ends when the job does."""
-    reader, number, last = _reader(request), 0, None
-    async for _ in changes(request.app.state, job_id):
-        job = await reader.job(job_id)
-        if job == last:
-            continue
-        last, number = job, number + 1
-        kind = job.state if job.state in ENDED else "progress"
-        event = JobEvent.model_validate({"id": str(number), "event": kind, "job": job})
-        yield ServerSentEvent(raw_data=event.model_dump_json(), event=kind, id=event.id)
-        if job.state in ENDED:
-            return
+    async for event in changes.events(request.app.state, job_id, _reader(request).job, JobEvent):
+        yield event
 
 
 async def recover_all(app: FastAPI) -> list[str]:

@@ -4,22 +4,22 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from redis.exceptions import RedisError
 
+from gateway import changes
 from gateway.callers import READ, TRAIN, Caller, TheCaller
-from gateway.changes import announce, changes
 from gateway.decisions import DecisionReader
 from gateway.deployed import check_base, check_deployed, check_folders
 from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
 from gateway.ownership import OwnRun
 from gateway.quota import reserve
-from gateway.records import ENDED, page_after
+from gateway.records import page_after
 from gateway.run_state import RunReader
 from retouche import queue
 from retouche.contract.payload import RunId
@@ -40,8 +40,20 @@ from retouche.tenancy import own
 
 router = APIRouter(tags=["runs"])
 
+_LINES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}
+}
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
 
-@router.post("/v1/runs", status_code=201, dependencies=[TRAIN])
+
+@router.post(
+    "/v1/runs",
+    status_code=201,
+    responses={200: {"model": Run, "description": "It is known"}},
+    dependencies=[TRAIN],
+)
 async def submit(
     spec: RunSpec,
     caller: TheCaller,
@@ -105,7 +117,7 @@ async def cancel(run_id: OwnRun, request: Request) -> Run:
     if run.state in ("finished", "failed"):
         raise Conflict(f"run {run_id} is {run.state}: there is nothing to cancel")
     await request.app.state.store.put(run_path(run_id, "cancelled"), b"")
-    await announce(request.app.state.redis, run_id, "cancelled")
+    await changes.announce(request.app.state.redis, run_id, "cancelled")
     return await _reader(request).run(run_id)
 
 
@@ -123,27 +135,18 @@ async def retry(run_id: OwnRun, request: Request) -> Run:
     for marker in ("failed.json", "cancelled"):
         await state.store.delete(run_path(run_id, marker))
     await _enqueue_pending(request.app, run_id)
-    await announce(state.redis, run_id, "retry")
+    await changes.announce(state.redis, run_id, "retry")
     return await _reader(request).run(run_id)
 
 
 @router.get("/v1/runs/{run_id}/events", response_class=EventSourceResponse, dependencies=[READ])
 async def events(run_id: OwnRun, request: Request) -> AsyncIterator[ServerSentEvent]:
     """The run's state now and whenever it logs, as server-sent events; ends when the run does."""
-    reader, number, last = _reader(request), 0, None
-    async for _ in changes(request.app.state, run_id):
-        run = await reader.run(run_id)
-        if run == last:
-            continue
-        last, number = run, number + 1
-        kind = run.state if run.state in ENDED else "progress"
-        event = RunEvent.model_validate({"id": str(number), "event": kind, "run": run})
-        yield ServerSentEvent(raw_data=event.model_dump_json(), event=kind, id=event.id)
-        if run.state in ENDED:
-            return
+    async for event in changes.events(request.app.state, run_id, _reader(request).run, RunEvent):
+        yield event
 
 
-@router.get("/v1/runs/{run_id}/metrics", dependencies=[READ])
+@router.get("/v1/runs/{run_id}/metrics", response_class=Response, dependencies=[READ], responses=_LINES)
 async def metrics(run_id: OwnRun, request: Request) -> Response:
     """Everything the run has logged, one TrainingMetrics a line."""
     store: ObjectStore = request.app.state.store
@@ -160,7 +163,9 @@ async def artifacts(run_id: OwnRun, request: Request) -> list[Artifact]:
     return await _reader(request).artifacts(run_id)
 
 
-@router.get("/v1/runs/{run_id}/artifacts/{name:path}", dependencies=[READ])
+@router.get(
+    "/v1/runs/{run_id}/artifacts/{name:path}", response_class=Response, dependencies=[READ], responses=_FILE
+)
 async def download(run_id: OwnRun, name: str, request: Request) -> StreamingResponse:
     """One of these files, streamed."""
     known = {artifact.name: artifact.bytes for artifact in await _reader(request).artifacts(run_id)}

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from retouche import __version__
 from retouche.contract.services import Health, Readiness
-from retouche.errors import Problem, Unavailable
+from retouche.errors import Problem, Unavailable, all_errors
 from retouche.metrics import ServiceMetrics
 from serving import problems
 from serving.following import Following
@@ -53,7 +53,7 @@ def create_app(
     `isolating`: callers may ask for a request to run alone.
     `load` keeps what the routes need in `app.state`; if it fails, `/readyz` says why.
     """
-    app = FastAPI(title=title, version=__version__, lifespan=_lifespan(load), responses=_PROBLEMS)
+    app = _Application(title=title, version=__version__, lifespan=_lifespan(load), responses=_PROBLEMS)
     app.state.metrics = ServiceMetrics()
     app.state.stopping = False
     app.state.readiness = Unavailable(
@@ -70,6 +70,20 @@ def create_app(
     app.include_router(router)  # before the rest: routes are tried in turn
     app.include_router(_health())
     return app
+
+
+class _Application(FastAPI):
+    """Documents problems as what they are sent as; FastAPI takes them for JSON of the route's own."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            for operations in super().openapi()["paths"].values():
+                for operation in operations.values():
+                    for status in _PROBLEMS:
+                        response = operation["responses"][status]
+                        (schema,) = response["content"].values()
+                        response["content"] = {problems.MEDIA_TYPE: schema}
+        return super().openapi()
 
 
 def create_service(
@@ -186,7 +200,13 @@ def _health() -> APIRouter:
     return router
 
 
+def _codes(hundreds: int) -> str:
+    """What a problem of these statuses may be."""
+    found = sorted((error.status, error.code) for error in all_errors() if error.status // 100 == hundreds)
+    return ", ".join(f"{status} {code}" for status, code in found)
+
+
 _PROBLEMS: dict[int | str, dict[str, object]] = {
-    "4XX": {"model": Problem, "description": "The request cannot be fulfilled as it is"},
-    "5XX": {"model": Problem, "description": "The service cannot fulfil it now"},
+    "4XX": {"model": Problem, "description": f"The request cannot be fulfilled as it is: {_codes(4)}"},
+    "5XX": {"model": Problem, "description": f"The service cannot fulfil it now: {_codes(5)}"},
 }

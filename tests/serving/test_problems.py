@@ -94,3 +94,14 @@ def test_what_cannot_be_printed_in_json_is_still_answered() -> None:
     body = b'{"prompt": "x", "seed": 1, "guidance_scale": NaN}'
     response = send("POST", "/echo", content=body, headers={"content-type": "application/json"})
     assert problem(response).fields[0].field == "guidance_scale"
+
+
+def test_every_route_documents_problems_as_they_are_sent() -> None:
+    for operations in send("GET", "/openapi.json").json()["paths"].values():
+        for operation in operations.values():
+            for status in ("4XX", "5XX"):
+                told = operation["responses"][status]
+                assert list(told["content"]) == ["application/problem+json"]
+                for error in all_errors():
+                    if str(error.status)[0] == status[0]:
+                        assert f"{error.status} {error.code}" in told["description"]
