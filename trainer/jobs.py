@@ -3,16 +3,19 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 
 from retouche.contract.runs import TrainingMetrics
 from retouche.errors import NotFound, StoreUnavailable
+from retouche.local.process import die_with_parent
 from retouche.meters import tell
 from retouche.store import ObjectStore, run, run_path
 from trainer.settings import Settings
 
-_LAUNCH = ("-m", "torch.distributed.run", "--standalone")  # what accelerate launches by, GPUs or not
+# What accelerate launches by, GPUs or not. Told to stop, it gives its processes time for a checkpoint.
+_LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--shutdown-timeout=600")
 _LOOK_SECONDS = 5.0
 _PAUSE_SECONDS = 10  # before the next try, so that what passes (a full disk) may pass
 
@@ -25,12 +28,18 @@ def train(run_id: str) -> None:
     """Run the training process of a run to its end, or until SIGTERM: then it keeps a checkpoint first."""
     processes = Settings().train_processes
     launch = (*_LAUNCH, f"--nproc-per-node={processes}") if processes > 1 else ()
-    process = subprocess.Popen([sys.executable, *launch, "-m", "trainer.run", run_id])
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    command = [sys.executable, *launch, "-m", "trainer.run", run_id]
+    process, told = subprocess.Popen(command, preexec_fn=die_with_parent), threading.Event()
+
+    def stop(*_: object) -> None:
+        told.set()
+        process.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
     store = ObjectStore(Settings().store)
     while (code := _ended(process)) is None:
         _tell_metrics(store, run_id)
-    if code != 0:
+    if code != 0 and not told.is_set():  # the launcher of several processes ends badly when told to stop
         time.sleep(_PAUSE_SECONDS)
         raise TrainerDied(f"the training process of {run_id} ended with code {code}")
 

@@ -20,7 +20,7 @@ from trainer import checkpoints
 from trainer.batches import Draw, PairBatch, Pairs, WaitCancelled, draws
 from trainer.checkpoints import Checkpoint
 from trainer.denoising import Noised, noised, pair_errors
-from trainer.meter import Meter, stop_if_hopeless, summed
+from trainer.meter import Meter, stop_if_hopeless
 from trainer.objectives.choice import Whole, share_of_loss, whole_batch
 from trainer.objectives.errors import PairErrors
 from trainer.policy import Policy
@@ -31,7 +31,10 @@ Cancelled = Callable[[], bool]
 
 @dataclass(frozen=True)
 class Training:
-    """A run under way, the same on every process. `unet` is the policy's, wrapped by accelerate."""
+    """A run under way, the same on every process.
+
+    `unet` is the policy's, wrapped by accelerate. By `beside` several processes agree without their devices.
+    """
 
     spec: RunSpec
     policy: Policy
@@ -40,6 +43,7 @@ class Training:
     unet: torch.nn.Module
     optimizer: Any
     average: dict[str, torch.Tensor] | None
+    beside: Any
 
     @property
     def effective_batch(self) -> int:
@@ -89,7 +93,7 @@ def train(
             return None
         done = step + 1
         due = done % how.log_every_steps == 0 or done % how.checkpoint_every_steps == 0
-        stop = _told_to_stop(training, cancelled, due)
+        stop = _told_to_stop(training, cancelled)
         last = stop or done == how.steps
         if last or due:
             metrics = meter.read(done, done - logged, learning_rate)
@@ -135,14 +139,17 @@ def prepare(spec: RunSpec, policy: Policy, pairs: Pairs) -> Training:
     adam = torch.optim.AdamW(weights.values(), lr=how.learning_rate, weight_decay=how.weight_decay)
     unet, optimizer = accelerator.prepare(policy.unet, adam)  # which moves the weights to the device
     average = {name: weight.detach().clone() for name, weight in weights.items()} if how.ema_decay else None
-    return Training(spec, policy, pairs, accelerator, unet, optimizer, average)
+    several = accelerator.num_processes > 1
+    beside = torch.distributed.new_group(backend="gloo") if several else None
+    return Training(spec, policy, pairs, accelerator, unet, optimizer, average, beside)
 
 
-def _told_to_stop(training: Training, cancelled: Cancelled, due: bool) -> bool:
-    """Was any process told to stop? Several ask each other only where they meet anyway: it is a host sync."""
-    if training.accelerator.num_processes == 1:
-        return cancelled()
-    return due and bool(summed(torch.tensor(float(cancelled()), device=training.accelerator.device)) > 0)
+def _told_to_stop(training: Training, cancelled: Cancelled) -> bool:
+    """Was any process told to stop? All of them stop after the same step."""
+    told = torch.tensor(float(cancelled()))
+    if training.beside is not None:
+        torch.distributed.all_reduce(told, group=training.beside)
+    return bool(told > 0)
 
 
 def _set_learning_rate(training: Training, step: int) -> float:

@@ -44,7 +44,7 @@ class Meter:
 
     def read(self, step: int, steps: int, learning_rate: float) -> TrainingMetrics:
         """The means over `steps` steps and all processes; begins anew."""
-        *sums, loss, pairs = summed(self._sums).tolist()
+        *sums, loss, pairs = _summed(self._sums).tolist()
         seconds = time.perf_counter() - self._began
         self._sums.zero_()
         self._began = time.perf_counter()
@@ -58,7 +58,7 @@ class Meter:
         )
 
 
-def summed(tensor: torch.Tensor) -> torch.Tensor:
+def _summed(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor added up over the processes of a run."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         tensor = tensor.clone()

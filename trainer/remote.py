@@ -1,7 +1,6 @@
 """A run in the object store: its specification, its log, its checkpoints, how it ended."""
 
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -84,13 +83,13 @@ class Remote:
 
     @contextmanager
     def watching(self, stop: threading.Event) -> Iterator[Callable[[], bool]]:
-        """Says at once whether to stop: `stop` is set, the run cancelled, or whoever started it is gone."""
-        done, parent = threading.Event(), os.getppid()
+        """Says at once whether to stop: `stop` is set, or the run cancelled."""
+        done = threading.Event()
 
         def watch() -> None:
             while not done.wait(_WATCH_SECONDS):
                 with suppress(StoreUnavailable):  # it is asked again
-                    if os.getppid() != parent or run(self.store.exists(self._path("cancelled"))):
+                    if run(self.store.exists(self._path("cancelled"))):
                         stop.set()
 
         thread = threading.Thread(target=watch, name="cancelled?", daemon=True)

@@ -25,6 +25,7 @@ from retouche.about import about
 from retouche.contract.runs import DiffusionRpo, RunResult, RunSpec, TrainingMetrics
 from retouche.errors import BadRequest, RetoucheError, StoreFull
 from retouche.identity import identify
+from retouche.local.process import die_with_parent
 from retouche.store import ObjectStore, run
 from trainer import artifacts, checkpoints
 from trainer.batches import Pairs
@@ -51,6 +52,7 @@ def main(run_id: str) -> int:
     """
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())  # the first process decides for all of them
+    die_with_parent()
     settings = Settings()
     processes: Any = PartialState(cpu=not torch.accelerator.is_available())
     remote = Remote(ObjectStore(settings.store), Redis.from_url(settings.redis_url), run_id)

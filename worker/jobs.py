@@ -34,6 +34,7 @@ from retouche.coordination import (
     shard_task_id,
 )
 from retouche.errors import RetoucheError
+from retouche.local.process import die_with_parent
 from retouche.meters import tell
 from retouche.pairs import write_pairs, write_traces
 from retouche.queue import curate_queue, enqueue_next
@@ -51,6 +52,7 @@ _log = logging.getLogger("retouche.worker")
 
 def curate_shard(job_id: str, shard: int) -> None:
     """Curate and commit one shard, unless that is done or the job cancelled; then enqueue the next one."""
+    die_with_parent()  # or it would go on unseen, beside the worker that takes the shard up again
     settings = Settings()
     with about(job=job_id, shard=shard):
         asyncio.run(_run(settings, job_id, shard))

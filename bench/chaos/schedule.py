@@ -9,7 +9,7 @@ from retouche.contract.stages import STAGES
 FULL_DISK = "full disk"
 KILLS = ("gateway", "redis", *STAGES)
 OTHERS = (
-    "worker",  # the parent alone: its work-horse goes on as an orphan
+    "worker",  # the parent alone: its work-horse ends by itself
     "work-horse",
     "worker's machine",  # both
     "worker held up",

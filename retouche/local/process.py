@@ -39,7 +39,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self.environment},
                 start_new_session=True,  # Ctrl-C is for us alone: children are stopped in order
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         self._sessions.append(self._child.pid)
 
@@ -89,6 +89,6 @@ def _members(sessions: Sequence[int]) -> list[int]:
     return members
 
 
-def _die_with_parent() -> None:
-    """Have Linux end this process when its parent is gone, even if that was killed."""
+def die_with_parent() -> None:
+    """Have Linux send this process SIGTERM when its parent is gone, even if that was killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -216,17 +216,20 @@ def test_a_trainer_that_is_asked_for_one_run_ends_after_it(
     assert [client.run(run_id).state for run_id in runs] == ["failed", "queued"]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_trainer_that_is_told_to_stop_keeps_a_checkpoint_and_the_run_goes_on_elsewhere(
-    client: Retouche, store: ObjectStore, redis_url: str, tmp_path: Path
+    client: Retouche, store: ObjectStore, redis_url: str, tmp_path: Path, processes: int
 ) -> None:
-    spec = short_run(worlds.finished_job(store), steps=100_000, checkpoint_every_steps=50_000)
+    finished = worlds.finished_job(store)
+    spec = short_run(finished, steps=100_000, checkpoint_every_steps=50_000, log_every_steps=25)
     run_id = client.submit_run(spec).id
-    with trainer(store, redis_url, tmp_path / "here"):
+    with trainer(store, redis_url, tmp_path / "here", processes):
         while not client.run_metrics(run_id):
             time.sleep(0.1)
     (stopped_at,) = run(store.folders(run_path(run_id, "checkpoints")))
+    assert 25 <= int(stopped_at) < 50, "after the step under way, not when it would log again"
     another_gateway = live(create_app(settings_for(store.url, redis_url)))  # which looks what is left at once
-    with another_gateway, trainer(store, redis_url, tmp_path / "there"):
+    with another_gateway, trainer(store, redis_url, tmp_path / "there", processes):
         while client.run_metrics(run_id)[-1].step <= int(stopped_at):
             time.sleep(0.1)
         client.cancel_run(run_id)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -99,6 +100,14 @@ def work_horse(pid: int) -> int | None:
     """The process id of the worker's work-horse, while it has one."""
     children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
     return int(children[0]) if children else None
+
+
+def lives(pid: int) -> bool:
+    """Does the process run? One that nobody has waited for has no command any more."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
 
 
 def until(happened: Callable[[], object]) -> None:
@@ -212,7 +221,7 @@ def metrics(port: str) -> str:
     return httpx2.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
 
 
-@pytest.mark.parametrize("killed", ["worker and work-horse", "work-horse"])
+@pytest.mark.parametrize("killed", ["worker and work-horse", "work-horse", "worker"])
 def test_killed_in_the_middle_of_a_shard(store: ObjectStore, redis_url: str, killed: str) -> None:
     app = create_app(store, {"editing": ENDLESS})
     with live(app) as services:
@@ -225,6 +234,9 @@ def test_killed_in_the_middle_of_a_shard(store: ObjectStore, redis_url: str, kil
             if killed == "work-horse":
                 os.kill(horse, signal.SIGKILL)
                 after_kill = pair_ids(store, job_id, 1)
+            elif killed == "worker":
+                os.kill(pid, signal.SIGKILL)
+                until(lambda: not lives(horse))
             else:
                 kill_all(pid)
         if killed != "work-horse":
