@@ -25,6 +25,7 @@ from gateway import (
     reviews,
     runs,
 )
+from gateway.bodies import check_values
 from gateway.callers import admit
 from gateway.decisions import DecisionReader
 from gateway.job_state import JobReader
@@ -48,7 +49,7 @@ _log = logging.getLogger("retouche.gateway")
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway's application."""
-    router = APIRouter(dependencies=[Depends(require_ready)])
+    router = APIRouter(dependencies=[Depends(require_ready), Depends(check_values)])
     parts = (images, prompts, jobs, pairs, reviews, runs, evaluations, forward, overview, deployed, keys)
     for part in parts:
         router.include_router(part.router)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import reprlib
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Request, Response
@@ -21,6 +22,7 @@ from retouche.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+_SHOWN_CHARACTERS = 80
 
 _log = logging.getLogger("retouche.serving")
 
@@ -66,9 +68,12 @@ async def _payload(_: Request, error: Exception) -> Response:
 
 
 def _said(entry: dict[str, object]) -> str:
-    """Pydantic's message with the value, shortened."""
-    value = repr(entry.get("input"))
-    shown = value if len(value) <= 80 else f"{value[:77]}... ({len(value):,} characters)"
+    """Pydantic's message with the value, shortened: it may be the whole body."""
+    value = entry.get("input")
+    if isinstance(value, str) and len(value) > _SHOWN_CHARACTERS:
+        shown = f"{value[:_SHOWN_CHARACTERS]!r}... ({len(value):,} characters)"
+    else:
+        shown = reprlib.repr(value) if isinstance(value, dict | list) else repr(value)
     return f"{entry['msg']}, not {shown}"
 
 

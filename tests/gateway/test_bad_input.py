@@ -87,6 +87,13 @@ def test_a_body_that_is_not_what_the_route_takes(
 
 
 @pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("body", ["[%s]", '{"prompts": [%s]}', '{"generation": {"x": [[%s]]}}'])
+def test_a_body_of_very_many_values(guarded: httpx2.Client, caller: dict[str, str], body: str) -> None:
+    content = body % ",".join(["1"] * 200_001)
+    refused(guarded.post("/v1/jobs", content=content, headers=caller | JSON), 413, "payload-too-large")
+
+
+@pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("path", [*BODIES, "/v1/images"])
 def test_a_body_without_end(guarded: httpx2.Client, caller: dict[str, str], path: str) -> None:
     parts = (b'{"prompt": "' if part == 0 else b"x" * 1_000_000 for part in range(66))

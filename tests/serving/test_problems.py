@@ -65,10 +65,11 @@ def test_each_error_is_served_and_raised_again_as_itself(error: type[RetoucheErr
     ("payload", "expected"),
     [
         ({"prompt": "", "seed": 1}, [FieldProblem(field="prompt", problem="")]),
-        ({"prompt": "x" * 3_000, "seed": 1}, [FieldProblem(field="prompt", problem="(3,002 characters)")]),
+        ({"prompt": "x" * 3_000, "seed": 1}, [FieldProblem(field="prompt", problem="(3,000 characters)")]),
         ({"prompt": "x", "seed": -1}, [FieldProblem(field="seed", problem="not -1")]),
         ({"prompt": "x", "seed": 1, "width": 17}, [FieldProblem(field="width", problem="not 17")]),
         ({"prompt": "x", "seed": 1, "colour": 1}, [FieldProblem(field="colour", problem="Extra inputs")]),
+        ({"prompt": ["x" * 3_000] * 9, "seed": 1}, [FieldProblem(field="prompt", problem="xxx', ...]")]),
         ({"seed": "one"}, [FieldProblem(field="prompt", problem=""), FieldProblem(field="seed", problem="")]),
     ],
 )
