@@ -41,8 +41,7 @@ def write_sheet(client: Retouche, job_id: str, file: Path, most: int = MOST_ROWS
     for pair in client.pairs(job_id):
         if len(rows) == most:
             break
-        chosen, rejected = (_open(client.image(image)) for image in (pair.chosen, pair.rejected))
-        rows.append(Row(pair, *((rejected, chosen) if pair.chosen_is_edit else (chosen, rejected))))
+        rows.append(Row(pair, *(_open(client.image(image)) for image in (pair.original, pair.edited))))
     draw_sheet(job, rows).save(file, optimize=True)
     return file
 

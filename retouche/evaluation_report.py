@@ -1,13 +1,13 @@
 """An evaluation as one self-contained HTML file: figures, distributions, pictures side by side."""
 
 import asyncio
-import base64
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from retouche.client import AsyncRetouche
-from retouche.contract.evaluation import Comparison, Evaluation, Interval, Judgement, StyleAlignment
+from retouche.contract.evaluation import Comparison, Evaluation, Judgement, StyleAlignment
+from retouche.images import to_data_uri
 
 SHOWN = 24  # comparisons with pictures: the largest gains and the largest losses
 _BINS = 21
@@ -43,7 +43,7 @@ async def write_report(client: AsyncRetouche, evaluation: Evaluation, file: Path
 
 async def section(client: AsyncRetouche, evaluation: Evaluation) -> str:
     """The evaluation as a part of a page, its pictures in it."""
-    shown = _telling(evaluation)
+    shown = evaluation.most_changed(SHOWN)
     references = {image for found in shown for image in (found.base, found.tuned)}
     pictures = {reference: await client.image(reference) for reference in sorted(references)}
     return _section(evaluation, shown, pictures)
@@ -57,18 +57,6 @@ def page(title: str, content: str) -> str:
     )
 
 
-def _telling(evaluation: Evaluation) -> list[Comparison]:
-    """The comparisons that changed most, gains first."""
-    name = next(reversed(evaluation.judgements))
-    ordered = sorted(
-        evaluation.comparisons,
-        key=lambda found: found.base_scores[name] - found.tuned_scores[name],
-    )
-    if len(ordered) <= SHOWN:
-        return ordered
-    return ordered[: SHOWN // 2] + ordered[-SHOWN // 2 :]
-
-
 def _section(evaluation: Evaluation, shown: Sequence[Comparison], pictures: Mapping[str, bytes]) -> str:
     hacked = evaluation.hacked
     warning = (
@@ -79,7 +67,7 @@ def _section(evaluation: Evaluation, shown: Sequence[Comparison], pictures: Mapp
     rows = "".join(_row(name, found) for name, found in evaluation.judgements.items())
     plots = "".join(_histogram(evaluation, name) for name in evaluation.judgements)
     pairs = "".join(_pair(found, pictures) for found in shown)
-    first = html.escape(next(reversed(evaluation.judgements)))
+    first = html.escape(evaluation.first)
     return (
         f"<p class=note>{evaluation.prompts} prompts, {evaluation.images_per_prompt} image(s) each, the same "
         f"seeds for both models. Intervals: 95%, bootstrapped over prompts.</p>{warning}"
@@ -94,7 +82,7 @@ def _section(evaluation: Evaluation, shown: Sequence[Comparison], pictures: Mapp
 def _row(name: str, found: Judgement) -> str:
     return (
         f"<tr><td>{html.escape(name)}<td>{found.base_mean:.4f}<td>{found.tuned_mean:.4f}"
-        f"<td>{_interval(found.difference, '+.4f')}<td>{_interval(found.win_rate, '.3f')}</tr>"
+        f"<td>{found.difference:+.4f}<td>{found.win_rate:.3f}</tr>"
     )
 
 
@@ -106,10 +94,6 @@ def _style(found: StyleAlignment | None) -> str:
         f"image space of {html.escape(found.reward)}: base {found.base:.4f}, tuned {found.tuned:.4f}; "
         "less is nearer.</p>"
     )
-
-
-def _interval(found: Interval, form: str) -> str:
-    return f"{found.value:{form}} <span class=note>[{found.low:{form}}, {found.high:{form}}]</span>"
 
 
 def _histogram(evaluation: Evaluation, name: str) -> str:
@@ -146,7 +130,7 @@ def _color(index: int, middle: int) -> str:
 
 def _pair(found: Comparison, pictures: Mapping[str, bytes]) -> str:
     images = "".join(
-        f"<img alt='{kind}' title='{kind}' src='{_data_uri(pictures[image])}'>"
+        f"<img alt='{kind}' title='{kind}' src='{to_data_uri(pictures[image])}'>"
         for kind, image in (("base", found.base), ("tuned", found.tuned))
     )
     scores = "<br>".join(
@@ -155,7 +139,3 @@ def _pair(found: Comparison, pictures: Mapping[str, bytes]) -> str:
     )
     words = f"{html.escape(found.prompt)}<br><span class=note>{scores}</span>"
     return f"<div class=pair><div>{images}</div>{words}</div>"
-
-
-def _data_uri(picture: bytes) -> str:
-    return f"data:image/webp;base64,{base64.b64encode(picture).decode()}"

@@ -70,6 +70,11 @@ def from_data_uri(uri: str) -> bytes:
         raise BadImage(f"the data URI's base64 cannot be read: {error}") from None
 
 
+def to_data_uri(webp: bytes) -> str:
+    """An encoded image of the store as a page shows it that needs nothing but itself."""
+    return f"data:image/webp;base64,{base64.b64encode(webp).decode()}"
+
+
 def media_type(data: bytes) -> str:
     """The media type of an encoded image that `decode` accepts."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:

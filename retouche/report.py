@@ -1,7 +1,6 @@
 """A job or a run as one HTML file that needs nothing but itself: pictures, distributions, tables."""
 
 import asyncio
-import base64
 import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from retouche.contract.jobs import Job, PreferencePair
 from retouche.contract.reviews import Review
 from retouche.contract.runs import Run
 from retouche.evaluation_report import page, section
+from retouche.images import to_data_uri
 from retouche.reviews import newest
 from retouche.training_curves import training_curves
 
@@ -116,16 +116,10 @@ def _from_clear_to_close(pairs: Sequence[PreferencePair]) -> list[PreferencePair
 
 
 def _row(pair: PreferencePair, pictures: Mapping[str, bytes], review: Review | None) -> str:
-    original, edited = (pair.rejected, pair.chosen) if pair.chosen_is_edit else (pair.chosen, pair.rejected)
-    before, after = (
-        (pair.rejected_scores, pair.chosen_scores)
-        if pair.chosen_is_edit
-        else (pair.chosen_scores, pair.rejected_scores)
-    )
     images = "".join(
         f"<img class={'chosen' if image == pair.chosen else 'rejected'} alt='{kind}' title='{kind}' "
-        f"src='data:image/webp;base64,{base64.b64encode(pictures[image]).decode()}'>"
-        for kind, image in (("original", original), ("edited", edited))
+        f"src='{to_data_uri(pictures[image])}'>"
+        for kind, image in (("original", pair.original), ("edited", pair.edited))
     )
     findings = "; ".join(f"{finding.subject} {finding.problem}" for finding in pair.findings)
     decision = f"<p>{review.decision} by {html.escape(review.reviewer)}</p>" if review else ""
@@ -133,7 +127,7 @@ def _row(pair: PreferencePair, pictures: Mapping[str, bytes], review: Review | N
         f"<article>{images}<section><p><b>{html.escape(pair.prompt)}</b></p>"
         f"<p class=note>{html.escape(findings)}</p><p>→ {html.escape(pair.instruction.text)}</p>"
         f"{decision}</section>"
-        f"<section>{before_and_after(before, after)}</section></article>"
+        f"<section>{before_and_after(pair.original_scores, pair.edited_scores)}</section></article>"
     )
 
 

@@ -1,10 +1,15 @@
 """The gateway as each visitor's key opens it."""
 
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from typing import TypeVar
 
 from retouche.client import AsyncRetouche
 
+SHOWN = 50  # jobs or runs in a list
 _KEYS_KEPT = 64
+
+T = TypeVar("T")
 
 
 class Gateways:
@@ -23,3 +28,13 @@ class Gateways:
         if len(self._clients) > _KEYS_KEPT:
             await self._clients.popitem(last=False)[1].close()
         return self._clients[key]
+
+
+async def newest(listed: AsyncIterator[T]) -> list[T]:
+    """The first of a listing, as many as a list on the page shows."""
+    found: list[T] = []
+    async for one in listed:
+        found.append(one)
+        if len(found) == SHOWN:
+            break
+    return found

@@ -11,10 +11,10 @@ from retouche.client import AsyncRetouche
 from retouche.contract.jobs import Job
 from retouche.errors import RetoucheError
 from studio import job_form, job_view, notices
-from studio.gateways import Gateways
+from studio.acting import acting
+from studio.gateways import Gateways, newest
 from studio.live import Live
 
-SHOWN = 50
 _RATE_SECONDS = 10
 
 
@@ -70,26 +70,17 @@ def build(gateways: Gateways, key: gr.Textbox) -> JobsTab:
     live = Live(timer, key, look)
     chosen.input(**live.look)
     submit.click(_submitting(gateways, form), [key, *form.inputs], [told, chosen]).then(**live.look)
-    cancel.click(_acting(gateways, "cancel"), [key, chosen], outcome).then(**live.look)
-    retry.click(_acting(gateways, "retry"), [key, chosen], outcome).then(**live.look)
+    cancel.click(acting(gateways, AsyncRetouche.cancel), [key, chosen], outcome).then(**live.look)
+    retry.click(acting(gateways, AsyncRetouche.retry), [key, chosen], outcome).then(**live.look)
     gr.on(None, _naming_rewards(gateways), key, form.settings["rewards"], show_progress="hidden")
     return JobsTab(live, chosen, show_pairs)
-
-
-async def newest_jobs(client: AsyncRetouche) -> list[Job]:
-    found: list[Job] = []
-    async for job in client.jobs():
-        found.append(job)
-        if len(found) == SHOWN:
-            break
-    return found
 
 
 def _looking(gateways: Gateways) -> Any:
     async def look(key: str, chosen: str | None, seen: Seen) -> tuple[Any, Any, Any, Seen]:
         try:
             client = await gateways.of(key)
-            jobs = await newest_jobs(client)
+            jobs = await newest(client.jobs())
             one = next((job for job in jobs if job.id == chosen), None)
             if one is None and chosen:
                 one = await client.job(chosen)
@@ -122,20 +113,6 @@ def _submitting(gateways: Gateways, form: job_form.Form) -> Any:
         return notices.good(told), gr.Dropdown([(job_view.label(job), job.id)], value=job.id)
 
     return submit
-
-
-def _acting(gateways: Gateways, verb: str) -> Any:
-    async def act(key: str, chosen: str | None) -> str:
-        if not chosen:
-            return notices.empty("Choose a job first.")
-        try:
-            client = await gateways.of(key)
-            job = await (client.cancel(chosen) if verb == "cancel" else client.retry(chosen))
-        except RetoucheError as error:
-            return notices.problem(error)
-        return notices.good(f"{job.id} is {job.state}.")
-
-    return act
 
 
 def _naming_rewards(gateways: Gateways) -> Any:

@@ -19,11 +19,6 @@ def caption(found: FoundPair) -> str:
 def facts(found: FoundPair) -> str:
     """Everything that led to the pair."""
     pair = found.pair
-    original, edited = (
-        (pair.rejected_scores, pair.chosen_scores)
-        if pair.chosen_is_edit
-        else (pair.chosen_scores, pair.rejected_scores)
-    )
     better = "the edited image" if pair.chosen_is_edit else "the original image: the edit made it worse"
     return (
         f"<section class='facts'>{_decision(pair)}<h3>Prompt</h3>"
@@ -32,7 +27,7 @@ def facts(found: FoundPair) -> str:
         f"<h3>What was wrong</h3>{_critique(pair)}"
         f"<h3>What was asked of the editor</h3><p>{html.escape(pair.instruction.text)} "
         f"<span class='note'>({html.escape(pair.instruction.action)})</span></p>"
-        f"<h3>How the reward models voted</h3>{before_and_after(original, edited)}"
+        f"<h3>How the reward models voted</h3>{before_and_after(pair.original_scores, pair.edited_scores)}"
         f"<p class='note'>margin over all {found.margin:+.2f}, disagreement {found.disagreement:.2f}: in "
         "units of each model's usual difference in this job</p>"
         f"{_provenance(pair)}</section>"

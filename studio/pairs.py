@@ -16,9 +16,8 @@ from retouche.contract.stages import Action
 from retouche.errors import RetoucheError
 from studio import job_view, notices, pair_view
 from studio.browsing import PAGE, Browsing, decided, search, turned, undone
-from studio.gateways import Gateways
-from studio.jobs import newest_jobs
-from studio.pictures import Thumbnails, before_and_after, picture
+from studio.gateways import Gateways, newest
+from studio.pictures import Thumbnails, picture
 
 Move = Callable[[AsyncRetouche, Browsing, str], Awaitable[Browsing]]
 
@@ -129,7 +128,8 @@ class _Browser:
             shown = await self.thumbnails.of(client, pairs)
             captions = [pair_view.caption(found) for found in now.page.pairs]
             gallery = gr.Gallery(list(zip(shown, captions, strict=True)), selected_index=now.place)
-        original, edited = [await picture(client, image) for image in before_and_after(now.open.pair)]
+        pair = now.open.pair
+        original, edited = await picture(client, pair.original), await picture(client, pair.edited)
         where = pair_view.counts(now.page, now.number)
         return (now, gallery, gr.ImageSlider((original, edited), slider_position=_anew(50)), where,
                 pair_view.facts(now.open), told)  # fmt: skip
@@ -137,7 +137,7 @@ class _Browser:
     async def jobs(self, key: str, job: str | None) -> Any:
         """The jobs to choose from; the one chosen stays."""
         try:
-            found = await newest_jobs(await self.gateways.of(key))
+            found = await newest((await self.gateways.of(key)).jobs())
         except RetoucheError:
             return gr.skip()
         choices = [(job_view.label(one), one.id) for one in found]

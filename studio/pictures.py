@@ -17,11 +17,6 @@ _CRISP_SIDE = 384  # smaller images are enlarged by whole factors, so that their
 _CHOSEN = "#0072b2"
 
 
-def before_and_after(pair: PreferencePair) -> tuple[str, str]:
-    """The original image, and the edited one."""
-    return (pair.rejected, pair.chosen) if pair.chosen_is_edit else (pair.chosen, pair.rejected)
-
-
 async def picture(client: AsyncRetouche, reference: str) -> Image.Image:
     image = Image.open(io.BytesIO(await client.image(reference))).convert("RGB")
     factor = _CRISP_SIDE // max(image.size)
@@ -44,7 +39,7 @@ class Thumbnails:
             key = (client, pair.id)
             if key not in self._kept:
                 async with room:
-                    images = [await picture(client, image) for image in before_and_after(pair)]
+                    images = [await picture(client, image) for image in (pair.original, pair.edited)]
                 self._kept[key] = await asyncio.to_thread(_side_by_side, images, pair.chosen_is_edit)
             self._kept.move_to_end(key)
             if len(self._kept) > _KEPT:

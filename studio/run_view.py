@@ -1,11 +1,11 @@
 """Training runs as people read them: curves, an evaluation with intervals, base and tuned side by side."""
 
-import base64
 import html
 from collections.abc import Mapping, Sequence
 
-from retouche.contract.evaluation import TRUTH, Comparison, Evaluation, Interval
+from retouche.contract.evaluation import TRUTH, Comparison, Evaluation
 from retouche.contract.runs import Run, TrainingMetrics
+from retouche.images import to_data_uri
 from retouche.training_curves import training_curves
 from studio import notices
 from studio.job_view import STATES
@@ -46,8 +46,7 @@ def evaluation_table(evaluation: Evaluation) -> str:
     rows = "".join(
         f"<tr><th scope='row'>{_scorer(name)}"
         f"<td class='n'>{found.base_mean:.4f}<td class='n'>{found.tuned_mean:.4f}"
-        f"<td class='n'>{_interval(found.difference, '+.4f')}"
-        f"<td class='n'>{_interval(found.win_rate, '.3f')}</tr>"
+        f"<td class='n'>{found.difference:+.4f}<td class='n'>{found.win_rate:.3f}</tr>"
         for name, found in evaluation.judgements.items()
     )
     hacked = (
@@ -71,7 +70,7 @@ def side_by_side(found: Sequence[Comparison], pictures: Mapping[str, bytes]) -> 
 
 def _compared(found: Comparison, pictures: Mapping[str, bytes]) -> str:
     images = "".join(
-        f"<img alt='{kind}: {html.escape(found.prompt, quote=True)}' src='{_data_uri(pictures[image])}'>"
+        f"<img alt='{kind}: {html.escape(found.prompt, quote=True)}' src='{to_data_uri(pictures[image])}'>"
         for kind, image in (("base", found.base), ("tuned", found.tuned))
     )
     scores = "<br>".join(
@@ -85,11 +84,3 @@ def _compared(found: Comparison, pictures: Mapping[str, bytes]) -> str:
 
 def _scorer(name: str) -> str:
     return "exact checker" if name == TRUTH else html.escape(name)
-
-
-def _interval(found: Interval, form: str) -> str:
-    return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
-
-
-def _data_uri(picture: bytes) -> str:
-    return f"data:image/webp;base64,{base64.b64encode(picture).decode()}"

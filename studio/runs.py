@@ -6,15 +6,13 @@ from typing import Any
 import gradio as gr
 
 from retouche.client import AsyncRetouche
-from retouche.contract.evaluation import TRUTH, Comparison, Evaluation
-from retouche.contract.runs import Run
 from retouche.errors import BadPrompts, RetoucheError
 from retouche.evaluation import evaluate
 from studio import notices, run_view
-from studio.gateways import Gateways
+from studio.acting import acting
+from studio.gateways import Gateways, newest
 from studio.live import Live
 
-SHOWN = 50
 _COMPARISONS = 24
 _MOST_PROMPTS = 200
 _PROGRESS = gr.Progress()  # as a default it asks gradio for one of the call's own
@@ -42,8 +40,8 @@ def build(gateways: Gateways, key: gr.Textbox) -> Live:
     judge = {"fn": _judging(gateways), "inputs": [key, chosen], "outputs": [table, pictures]}
     chosen.change(**live.look)
     chosen.change(**judge)
-    cancel.click(_acting(gateways, "cancel"), [key, chosen], outcome)
-    retry.click(_acting(gateways, "retry"), [key, chosen], outcome)
+    cancel.click(acting(gateways, AsyncRetouche.cancel_run), [key, chosen], outcome)
+    retry.click(acting(gateways, AsyncRetouche.retry_run), [key, chosen], outcome)
     compare.click(_comparing(gateways), [key, chosen, prompts, images], compared).then(**judge)
     return live
 
@@ -52,7 +50,7 @@ def _watching(gateways: Gateways) -> Any:
     async def watch(key: str, chosen: str | None) -> tuple[Any, Any, Any]:
         try:
             client = await gateways.of(key)
-            runs = await _newest(client)
+            runs = await newest(client.runs())
             run = next((run for run in runs if run.id == chosen), None)
             if run is None and chosen:
                 run = await client.run(chosen)
@@ -69,15 +67,6 @@ def _watching(gateways: Gateways) -> Any:
     return watch
 
 
-async def _newest(client: AsyncRetouche) -> list[Run]:
-    found: list[Run] = []
-    async for run in client.runs():
-        found.append(run)
-        if len(found) == SHOWN:
-            break
-    return found
-
-
 def _judging(gateways: Gateways) -> Any:
     async def judge(key: str, chosen: str | None) -> tuple[str, str]:
         if not chosen:
@@ -88,7 +77,7 @@ def _judging(gateways: Gateways) -> Any:
             if not found:
                 told = "Nobody has compared it with its base yet. Do it below, or with: retouche evaluate"
                 return notices.empty(told), ""
-            shown = _telling(found[0])
+            shown = found[0].most_changed(_COMPARISONS)
             references = sorted({image for one in shown for image in (one.base, one.tuned)})
             pictures = await asyncio.gather(*(client.image(reference) for reference in references))
         except RetoucheError as error:
@@ -97,14 +86,6 @@ def _judging(gateways: Gateways) -> Any:
         return run_view.evaluation_table(found[0]), run_view.side_by_side(shown, known)
 
     return judge
-
-
-def _telling(evaluation: Evaluation) -> list[Comparison]:
-    """Those that changed most, gains first; by the truth where there is one."""
-    name = TRUTH if TRUTH in evaluation.judgements else next(iter(evaluation.judgements))
-    ordered = sorted(evaluation.comparisons, key=lambda one: one.base_scores[name] - one.tuned_scores[name])
-    half = _COMPARISONS // 2
-    return ordered if len(ordered) <= _COMPARISONS else ordered[:half] + ordered[-half:]
 
 
 def _comparing(gateways: Gateways) -> Any:
@@ -129,17 +110,3 @@ def _comparing(gateways: Gateways) -> Any:
         return notices.good("Compared. The table above is of the evaluation with most prompts.")
 
     return compare
-
-
-def _acting(gateways: Gateways, verb: str) -> Any:
-    async def act(key: str, chosen: str | None) -> str:
-        if not chosen:
-            return notices.empty("Choose a run first.")
-        try:
-            client = await gateways.of(key)
-            run = await (client.cancel_run(chosen) if verb == "cancel" else client.retry_run(chosen))
-        except RetoucheError as error:
-            return notices.problem(error)
-        return notices.good(f"{run.id} is {run.state}.")
-
-    return act

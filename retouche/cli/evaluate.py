@@ -96,14 +96,8 @@ def named_truth(name: str | None) -> Truth | None:
 def _show(found: Evaluation) -> None:
     table = Table("score", "base", "tuned", "difference", "win rate", box=None)
     for name, judged in found.judgements.items():
-        difference, wins = judged.difference, judged.win_rate
-        table.add_row(
-            name,
-            f"{judged.base_mean:.4f}",
-            f"{judged.tuned_mean:.4f}",
-            f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]",
-            f"{wins.value:.3f} [{wins.low:.3f}, {wins.high:.3f}]",
-        )
+        means = f"{judged.base_mean:.4f}", f"{judged.tuned_mean:.4f}"
+        table.add_row(name, *means, f"{judged.difference:+.4f}", f"{judged.win_rate:.3f}")
     console.print(table)
     if (style := found.style) is not None:
         console.print(

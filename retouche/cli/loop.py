@@ -87,9 +87,6 @@ async def _evaluate(run_id: str, prompts: list[str], truth: Truth | None) -> Eva
 def _show(evaluations: list[Evaluation]) -> None:
     table = Table("round", "run", *evaluations[0].judgements, title="tuned minus base", box=None)
     for number, found in enumerate(evaluations):
-        cells = [
-            f"{judged.difference.value:+.4f} [{judged.difference.low:+.4f}, {judged.difference.high:+.4f}]"
-            for judged in found.judgements.values()
-        ]
+        cells = [f"{judged.difference:+.4f}" for judged in found.judgements.values()]
         table.add_row(str(number + 1), found.run, *cells)
     console.print(table)

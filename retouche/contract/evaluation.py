@@ -25,6 +25,9 @@ class Interval(Frozen):
     low: float
     high: float
 
+    def __format__(self, form: str) -> str:
+        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+
 
 class Judgement(Frozen):
     """What one scorer says: mean scores, their paired difference, and how often the tuned image wins.
@@ -59,6 +62,18 @@ class Evaluation(Frozen):
     judgements: dict[str, Judgement]
     comparisons: list[Comparison]
     style: StyleAlignment | None = None
+
+    @property
+    def first(self) -> str:
+        """The score that counts most: the truth, where there is one."""
+        return TRUTH if TRUTH in self.judgements else next(reversed(self.judgements))
+
+    def most_changed(self, most: int) -> list[Comparison]:
+        """The comparisons with the largest gains by that score, then those with the largest losses."""
+        name = self.first
+        ordered = sorted(self.comparisons, key=lambda one: one.base_scores[name] - one.tuned_scores[name])
+        half = most // 2
+        return ordered if len(ordered) <= most else ordered[:half] + ordered[-half:]
 
     @property
     def hacked(self) -> list[str]:

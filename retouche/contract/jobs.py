@@ -274,6 +274,22 @@ class PreferencePair(Payload):
     )
 
     @property
+    def original(self) -> ImageRef:
+        return self.rejected if self.chosen_is_edit else self.chosen
+
+    @property
+    def edited(self) -> ImageRef:
+        return self.chosen if self.chosen_is_edit else self.rejected
+
+    @property
+    def original_scores(self) -> dict[RewardName, float]:
+        return self.rejected_scores if self.chosen_is_edit else self.chosen_scores
+
+    @property
+    def edited_scores(self) -> dict[RewardName, float]:
+        return self.chosen_scores if self.chosen_is_edit else self.rejected_scores
+
+    @property
     def findings(self) -> tuple[Finding, ...]:
         """What the critique found; nothing where there was none."""
         return self.critique.findings if self.critique else ()

@@ -112,5 +112,4 @@ def _origin(pair: PreferencePair, chosen_is_first: bool) -> dict[str, Any]:
 
 def _maker(pair: PreferencePair, reference: str) -> str:
     """The model that made the image; where it was there before, its origin."""
-    edited = pair.chosen if pair.chosen_is_edit else pair.rejected
-    return str(pair.models.editing if reference == edited else pair.models.generation or pair.origin)
+    return str(pair.models.editing if reference == pair.edited else pair.models.generation or pair.origin)
