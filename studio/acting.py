@@ -2,12 +2,16 @@
 
 from collections.abc import Awaitable, Callable
 
+import gradio as gr
+
 from retouche.client import AsyncRetouche
 from retouche.contract.jobs import Job
 from retouche.contract.runs import Run
 from retouche.errors import RetoucheError
 from studio import notices
 from studio.gateways import Gateways
+
+_UNDER_WAY = ("queued", "running")
 
 Act = Callable[[AsyncRetouche, str], Awaitable[Job | Run]]
 
@@ -25,3 +29,9 @@ def acting(gateways: Gateways, act: Act) -> Callable[[str, str | None], Awaitabl
         return notices.good(f"{now.id} is {now.state}.")
 
     return handler
+
+
+def possible(state: str) -> tuple[gr.Button, gr.Button]:
+    """The buttons that stop a job or run and go on with it: what is under way can be stopped, and what was
+    stopped or failed can go on."""
+    return gr.Button(interactive=state in _UNDER_WAY), gr.Button(interactive=state in ("failed", "cancelled"))

@@ -9,10 +9,10 @@ from fastapi import FastAPI
 
 from studio import assets, jobs, overview, pairs, runs
 from studio.gateways import Gateways
+from studio.job_start import MOST_BYTES
 from studio.live import Live
 from studio.settings import Settings
 
-MAX_FILE = "500mb"  # what the gateway takes as a prompt file
 _PAGE = Path(__file__).parent / "page"
 _AT_ONCE = 16  # visitors whose same button is answered at the same time
 
@@ -40,10 +40,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             primary_hue="blue",
             font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
+        ).set(  # Gradio's own greys are too pale to read
+            block_info_text_color="*neutral_600",
+            block_info_text_color_dark="*neutral_300",
+            input_placeholder_color="*neutral_500",
+            input_placeholder_color_dark="*neutral_400",
         ),
         css=(_PAGE / "style.css").read_text(),
-        head=f"<script>{(_PAGE / 'keys.js').read_text()}</script>",
-        max_file_size=MAX_FILE,
+        head="".join(f"<script>{script.read_text()}</script>" for script in sorted(_PAGE.glob("*.js"))),
+        max_file_size=MOST_BYTES,
         footer_links=[],
         run_history=False,  # the browser would keep what was submitted, keys included
         ssr_mode=False,
@@ -80,10 +85,12 @@ def build(settings: Settings) -> gr.Blocks:
             with gr.Tab("Runs", id="runs") as runs_tab:
                 on_runs = runs.build(gateways, key)
         _look_only_at_what_is_shown(
-            [(overview_tab, looking), (jobs_tab, on_jobs.live), (pairs_tab, None), (runs_tab, on_runs)]
+            [(overview_tab, looking), (jobs_tab, on_jobs.live), (pairs_tab, None), (runs_tab, on_runs.live)]
         )
         page.load(**looking.look)
+        jobs_tab.select(**on_jobs.name_deployed, show_progress="hidden", queue=False)
         pairs_tab.select(**on_pairs.list_jobs)
+        runs_tab.select(**on_runs.list_jobs, show_progress="hidden", queue=False)
         on_jobs.show_pairs.click(
             lambda job: (gr.Tabs(selected="pairs"), job), on_jobs.chosen, [tabs, on_pairs.job]
         ).then(**on_pairs.list_jobs)

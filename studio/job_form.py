@@ -1,116 +1,146 @@
 """The form of a curation job: every setting with a default and what it does."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from retouche.client import AsyncRetouche
 from retouche.contract.jobs import CurationSpec
-from retouche.errors import BadPrompts
+from retouche.contract.profiles import DeployedProfile
+from retouche.errors import RetoucheError
+from retouche.intake.rows import Skipped
+from studio import job_start
+from studio.fields import given, number_or_empty, whole
+from studio.gateways import Gateways
 
 _AGREEMENTS = [
     ("all: every reward model must prefer the same image", "all"),
     ("majority: more than half of them must", "majority"),
     ("mean: their differences, each over its margin, are averaged", "mean"),
 ]
-_KINDS = (".txt", ".jsonl", ".ndjson", ".csv")
+_LEFT_EMPTY = "<p class='note'>What is left empty takes the profile’s value, shown in grey.</p>"
 
 
 @dataclass(frozen=True)
 class Form:
     """The form's components, in the order in which `specification` takes their values."""
 
-    prompts: gr.Textbox
-    file: gr.File
+    start: job_start.Start
+    profile: gr.Dropdown
     settings: dict[str, Any]
+    rewards: gr.CheckboxGroup
+    margin: gr.Textbox
     generation: dict[str, Any]
     editing: dict[str, Any]
 
     @property
     def inputs(self) -> list[Any]:
         parts = (self.settings, self.generation, self.editing)
-        return [self.prompts, self.file, *(field for part in parts for field in part.values())]
+        fields = [field for part in parts for field in part.values()]
+        return [self.profile, self.rewards, self.margin, *fields, *self.start.inputs]
 
-    async def specification(self, client: AsyncRetouche, values: list[Any]) -> CurationSpec:
-        """What the visitor asks for; a file is uploaded.
+    async def specification(self, client: AsyncRetouche, skipped: Skipped, values: list[Any]) -> CurationSpec:
+        """What the visitor asks for; files are uploaded, and rows of no use told in `skipped`.
 
         Raises:
-            BadPrompts: there are no prompts, both kinds of them, or a file of another kind.
+            BadPrompts: as job_start.read says.
             ValidationError: a setting is out of its range.
         """
-        prompts, file, *rest = values
+        profile, rewards, margin, *rest = values
         named = iter(rest)
-        settings = {name: next(named) for name in self.settings}
-        generation = _given({name: next(named) for name in self.generation})
-        editing = _given({name: next(named) for name in self.editing})
-        rewards = [{"name": name} for name in settings.pop("rewards") or []]
-        source = await _source(client, prompts, file)
-        wanted = _given(settings) | {"rewards": rewards, "generation": generation, "editing": editing}
-        return CurationSpec.model_validate(source | wanted)
+        wanted = given({name: next(named) for name in self.settings})
+        wanted["generation"] = given({name: next(named) for name in self.generation})
+        wanted["editing"] = given({name: next(named) for name in self.editing})
+        wanted |= given({"profile": profile})
+        if rewards:
+            margins = (await _deployed(client, profile)).rewards
+            wanted["rewards"] = [
+                {"name": name, "margin": margin or margins.get(name, 0.0)} for name in rewards
+            ]
+        CurationSpec.model_validate(wanted | {"prompts": ["checked before anything is uploaded"]})
+        return CurationSpec.model_validate(wanted | await job_start.read(client, skipped, *named))
+
+    def naming(self, gateways: Gateways) -> tuple[Callable[..., Any], list[Any]]:
+        """What fills in the deployed profile, its reward models and its values; and the components it fills.
+
+        Takes the visitor's key, and the profile and the reward models that are chosen.
+        """
+        shown = [
+            (part, name, field)
+            for part in ("generation", "editing")
+            for name, field in getattr(self, part).items()
+        ]
+
+        async def name(key: str, profile: str | None, chosen: list[str]) -> list[Any]:
+            try:
+                client = await gateways.of(key)
+                profiles = [found.name for found in await client.profiles()]
+                one = await _deployed(client, profile)
+            except RetoucheError:
+                return [gr.skip()] * (2 + len(shown))
+            labels = [(f"{name} (margin {margin:g})", name) for name, margin in one.rewards.items()]
+            kept = [name for name in chosen if name in one.rewards]
+            values = [getattr(getattr(one, part), name) for part, name, _ in shown]
+            shades = [
+                gr.Textbox(placeholder=f"{value:g}") if value not in (None, "") else gr.skip()
+                for value in values
+            ]
+            return [gr.Dropdown(profiles, value=one.name), gr.CheckboxGroup(labels, value=kept), *shades]
+
+        return name, [self.profile, self.rewards, *(field for *_, field in shown)]
 
 
-async def _source(client: AsyncRetouche, prompts: str, file: str | None) -> dict[str, Any]:
-    lines = [line.strip() for line in (prompts or "").splitlines() if line.strip()]
-    if lines and file:
-        raise BadPrompts("There are prompts in the box and in a file. Empty the one you do not want.")
-    if file:
-        if Path(file).suffix.lower() not in _KINDS:
-            raise BadPrompts(
-                f"{Path(file).name} is not a file of prompts. Upload a text file with one prompt a line, or "
-                "a .jsonl or .csv file with a column `prompt`."
-            )
-        return {"prompt_set": (await client.upload_prompts(Path(file))).prompt_set}
-    if not lines:
-        raise BadPrompts("There are no prompts yet. Write one a line, or upload a file of them.")
-    return {"prompts": lines}
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None and value != ""}
+async def _deployed(client: AsyncRetouche, profile: str | None) -> DeployedProfile:
+    """The profile of that name, or the first one."""
+    found = await client.profiles()
+    return next((one for one in found if one.name == profile), found[0])
 
 
 def build() -> Form:
     """The form, with its settings folded away below the prompts."""
-    prompts = gr.Textbox(
-        label="Prompts, one a line",
-        lines=6,
-        max_lines=12,
-        placeholder="a purple square above a red circle on a gray background",
-        elem_id="prompts",
-    )
-    file = gr.File(
-        label="or a file of them: .txt, .jsonl or .csv", type="filepath", height=140, elem_id="file"
-    )
+    start = job_start.build()
     with gr.Row():
-        images = _whole("Images per prompt", 1, 1, 16, "How many images are drawn of each prompt.")
+        profile = gr.Dropdown(
+            [],
+            label="Profile",
+            info="Which models: those that are deployed here.",
+            elem_id="profile",
+        )
         seed = gr.Number(label="Seed", value=0, precision=0, minimum=0, info="Another seed, other images.")
+    images = whole("Images per prompt", 1, 1, 16, "How many images are drawn of each prompt.")
     with gr.Accordion("How pairs are made", open=False):
         settings = _pairing()
+        rewards = gr.CheckboxGroup(
+            [], label="Reward models", info="None chosen: every one of the profile.", elem_id="rewards"
+        )
+        margin = number_or_empty(
+            "Margin of those chosen",
+            "0 or more: a smaller difference of raw scores is a tie. Empty: as the profile has it.",
+        )
     with gr.Accordion("How images are drawn", open=False):
         generation = _generation()
     with gr.Accordion("How they are edited", open=False):
         editing = _editing()
-    return Form(prompts, file, {"images_per_prompt": images, "seed": seed} | settings, generation, editing)
+    settings |= {"images_per_prompt": images, "seed": seed}
+    return Form(start, profile, settings, rewards, margin, generation, editing)
 
 
 def _pairing() -> dict[str, Any]:
-    instructions = _whole("Instructions per image", 3, 1, 8, "At most so many corrections are tried.")
-    edits = _whole("Edits per instruction", 1, 1, 8, "Each is drawn from another seed.")
-    pairs = _whole("Pairs per image", 1, 1, 64, "The clearest of an image's edits are kept.")
+    instructions = whole("Instructions per image", 3, 1, 8, "At most so many corrections are tried.")
+    edits = whole("Edits per instruction", 1, 1, 8, "Each is drawn from another seed.")
+    pairs = whole("Pairs per image", 1, 1, 64, "The clearest of an image's edits are kept.")
     agreement = gr.Radio(_AGREEMENTS, value="all", label="When an edit counts as better or worse")
     relabel = gr.Checkbox(
         True, label="Keep edits that made it worse", info="as pairs with the original as the better image"
     )
-    rewards = gr.CheckboxGroup(
-        [], label="Reward models", info="None chosen: all of this deployment.", elem_id="rewards"
-    )
-    profile = gr.Textbox(
-        label="Profile",
-        placeholder="this deployment's",
-        info="Name it to be refused where another one runs, instead of getting other models' pairs.",
+    style = gr.Textbox(
+        label="One style for every image",
+        placeholder="make it a pencil sketch",
+        info="Style Alignment: this instruction takes the place of critique and instructions, and its edits "
+        "are the chosen images whatever the reward models say. Empty: each image is corrected.",
+        elem_id="style",
     )
     return {
         "instructions_per_image": instructions,
@@ -118,35 +148,33 @@ def _pairing() -> dict[str, Any]:
         "pairs_per_image": pairs,
         "agreement": agreement,
         "relabel": relabel,
-        "rewards": rewards,
-        "profile": profile,
+        "style": style,
     }
 
 
 def _generation() -> dict[str, Any]:
-    gr.HTML("<p class='note'>What is left empty takes the profile's value.</p>")
+    gr.HTML(_LEFT_EMPTY)
     return {
         "negative_prompt": gr.Textbox(label="Negative prompt", info="What should not be seen."),
-        "width": _number("Width in pixels", "A multiple of 8, 16 to 2048."),
-        "height": _number("Height in pixels", "A multiple of 8, 16 to 2048."),
-        "num_inference_steps": _number("Steps", "1 to 150: more is slower and finer."),
-        "guidance_scale": _number("Guidance", "0 to 50: how closely the prompt is followed.", None),
+        "width": number_or_empty("Width in pixels", "A multiple of 8, 16 to 2048."),
+        "height": number_or_empty("Height in pixels", "A multiple of 8, 16 to 2048."),
+        "num_inference_steps": number_or_empty("Steps", "1 to 150: more is slower and finer."),
+        "guidance_scale": number_or_empty("Guidance", "0 to 50: how closely the prompt is followed."),
+        "adapter": _adapter("draw"),
     }
 
 
 def _editing() -> dict[str, Any]:
-    gr.HTML("<p class='note'>What is left empty takes the profile's value.</p>")
+    gr.HTML(_LEFT_EMPTY)
     return {
-        "num_inference_steps": _number("Steps", "1 to 150."),
-        "guidance_scale": _number("Guidance", "0 to 50: how closely the instruction is followed.", None),
-        "image_guidance_scale": _number("Image guidance", "0 to 50: how closely the image is kept.", None),
-        "strength": _number("Strength", "Above 0, at most 1: how much may change.", None),
+        "num_inference_steps": number_or_empty("Steps", "1 to 150."),
+        "guidance_scale": number_or_empty("Guidance", "0 to 50: how closely the instruction is followed."),
+        "image_guidance_scale": number_or_empty("Image guidance", "0 to 50: how closely the image is kept."),
+        "strength": number_or_empty("Strength", "Above 0, at most 1: how much may change."),
+        "controlnet_conditioning_scale": number_or_empty("ControlNet", "0 to 2: how much it weighs."),
+        "adapter": _adapter("edit"),
     }
 
 
-def _whole(label: str, value: int, low: int, high: int, info: str) -> gr.Slider:
-    return gr.Slider(low, high, value=value, step=1, label=label, info=info)
-
-
-def _number(label: str, info: str, precision: int | None = 0) -> gr.Number:
-    return gr.Number(label=label, value=None, precision=precision, info=info)
+def _adapter(verb: str) -> gr.Textbox:
+    return gr.Textbox(label="Trained run", placeholder="run-…", info=f"Whose LoRA is to {verb}. Empty: none.")

@@ -38,8 +38,8 @@ def table(jobs: Sequence[Job], rates: Mapping[str, float]) -> str:
         return notices.empty("There is no job yet. Write some prompts and submit them: this takes a minute.")
     rows = "".join(_row(job, rates.get(job.id)) for job in jobs)
     return (
-        "<div class='scroll' tabindex='0' role='region' aria-label='Jobs'><table class='jobs'><thead><tr>"
-        "<th>Job<th>State<th>Progress<th class='n'>Pairs<th>What was dropped</tr></thead>"
+        "<div class='scroll' tabindex='0' role='region' aria-label='Jobs'><table class='jobs list'>"
+        "<thead><tr><th>Job<th>State<th>Progress<th class='n'>Pairs<th>What was dropped</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
 
@@ -82,7 +82,7 @@ def _row(job: Job, rate: float | None) -> str:
         f"<td><div class='meter' role='img' aria-label='{share:.0%} done'>"
         f"<i style='width:{share:.0%}'></i></div>"
         f"<span class='note'>{report.images:,} images{speed}</span>"
-        f"<td class='n'>{report.pairs:,}<td class='dropped'>{dropped or '–'}{error}</tr>"
+        f"<td class='n' data-label='pairs'>{report.pairs:,}<td class='dropped'>{dropped or '–'}{error}</tr>"
     )
 
 

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from retouche.client import AsyncRetouche
 from retouche.contract.jobs import Job
 from retouche.errors import RetoucheError
+from retouche.intake.rows import Skipped
 from studio import job_form, job_view, notices
-from studio.acting import acting
+from studio.acting import acting, possible
 from studio.gateways import Gateways, newest
 from studio.live import Live
 
@@ -44,6 +45,7 @@ class JobsTab:
     live: Live
     chosen: gr.Dropdown
     show_pairs: gr.Button
+    name_deployed: dict[str, Any]  # what an event runs that fills in what is deployed
 
 
 def build(gateways: Gateways, key: gr.Textbox) -> JobsTab:
@@ -65,19 +67,21 @@ def build(gateways: Gateways, key: gr.Textbox) -> JobsTab:
             outcome = gr.HTML()
             detail = gr.HTML()
     seen, timer = gr.State(Seen()), gr.Timer(2, active=False)
-    shown = [table, chosen, detail, seen]
+    shown = [table, chosen, detail, cancel, retry, seen]
     look: dict[str, Any] = {"fn": _looking(gateways), "inputs": [key, chosen, seen], "outputs": shown}
     live = Live(timer, key, look)
     chosen.input(**live.look)
     submit.click(_submitting(gateways, form), [key, *form.inputs], [told, chosen]).then(**live.look)
     cancel.click(acting(gateways, AsyncRetouche.cancel), [key, chosen], outcome).then(**live.look)
     retry.click(acting(gateways, AsyncRetouche.retry), [key, chosen], outcome).then(**live.look)
-    gr.on(None, _naming_rewards(gateways), key, form.settings["rewards"], show_progress="hidden")
-    return JobsTab(live, chosen, show_pairs)
+    name, named = form.naming(gateways)
+    naming: dict[str, Any] = {"fn": name, "inputs": [key, form.profile, form.rewards], "outputs": named}
+    key.change(**naming, show_progress="hidden", queue=False)
+    return JobsTab(live, chosen, show_pairs, naming)
 
 
 def _looking(gateways: Gateways) -> Any:
-    async def look(key: str, chosen: str | None, seen: Seen) -> tuple[Any, Any, Any, Seen]:
+    async def look(key: str, chosen: str | None, seen: Seen) -> tuple[Any, ...]:
         try:
             client = await gateways.of(key)
             jobs = await newest(client.jobs())
@@ -85,22 +89,24 @@ def _looking(gateways: Gateways) -> Any:
             if one is None and chosen:
                 one = await client.job(chosen)
         except RetoucheError as error:
-            return notices.problem(error), gr.skip(), gr.skip(), seen
+            return (notices.problem(error), *[gr.skip()] * 4, seen)
         choices = [(job_view.label(job), job.id) for job in jobs]
         value = chosen or (jobs[0].id if jobs else None)
         one = one or (jobs[0] if jobs else None)
         rates = seen.rates(jobs)
         detail = job_view.detail(one) if one else ""
-        return job_view.table(jobs, rates), gr.Dropdown(choices, value=value), detail, seen
+        buttons = possible(one.state) if one else possible("finished")
+        return (job_view.table(jobs, rates), gr.Dropdown(choices, value=value), detail, *buttons, seen)
 
     return look
 
 
 def _submitting(gateways: Gateways, form: job_form.Form) -> Any:
     async def submit(key: str, *values: Any) -> tuple[str, Any]:
+        skipped = Skipped()
         try:
             client = await gateways.of(key)
-            job = await client.submit(await form.specification(client, list(values)))
+            job = await client.submit(await form.specification(client, skipped, list(values)))
         except RetoucheError as error:
             return notices.problem(error), gr.skip()
         except ValidationError as error:
@@ -110,17 +116,8 @@ def _submitting(gateways: Gateways, form: job_form.Form) -> Any:
             told = (
                 f"This very job was run before: {job.id}. Its pairs are there; for others, change the seed."
             )
+        if skipped.count:
+            told += f" {skipped.count:,} rows were left out: {'; '.join(skipped.problems)}."
         return notices.good(told), gr.Dropdown([(job_view.label(job), job.id)], value=job.id)
 
     return submit
-
-
-def _naming_rewards(gateways: Gateways) -> Any:
-    async def name(key: str) -> Any:
-        try:
-            reward = (await (await gateways.of(key)).services())["reward"]
-        except RetoucheError:
-            return gr.skip()
-        return gr.CheckboxGroup(list(reward.readiness.models) if reward.readiness else [])
-
-    return name

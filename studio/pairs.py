@@ -1,22 +1,22 @@
 """The pairs of a job: find them, look at them closely, decide about them, take them away."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import random
-from typing import Any, get_args
+from typing import Any
 
 import gradio as gr
 from pydantic import ValidationError
 
 from retouche.client import AsyncRetouche
-from retouche.contract.pair_search import PairQuery
 from retouche.contract.reviews import Decision
-from retouche.contract.stages import Action
 from retouche.errors import RetoucheError
-from studio import job_view, notices, pair_view
-from studio.browsing import PAGE, Browsing, decided, search, turned, undone
-from studio.gateways import Gateways, newest
+from studio import notices, pair_questions, pair_view
+from studio.browsing import Browsing, decided, search, turned, undone
+from studio.gateways import Gateways
+from studio.job_list import listing
 from studio.pictures import Thumbnails, picture
 
 Move = Callable[[AsyncRetouche, Browsing, str], Awaitable[Browsing]]
@@ -40,6 +40,10 @@ _REVIEWED = [
     ("without the rejected ones", "not_rejected"),
     ("only those accepted or flipped", "only"),
 ]
+_SOON_SECONDS = 0.4
+_READING = (
+    "Reading the pairs of this job, which is done once: a few seconds where there are a hundred thousand."
+)
 
 
 @dataclass(frozen=True)
@@ -73,17 +77,21 @@ class _Browser:
         self.exports = exports
         self.thumbnails = Thumbnails()
 
-    async def find(self, key: str, job: str | None, *asked: Any) -> tuple[Any, ...]:
-        """The first page of what is asked for."""
+    async def find(self, key: str, job: str | None, *asked: Any) -> AsyncIterator[tuple[Any, ...]]:
+        """The first page of what is asked for; where that takes long, it is said first."""
         if not job:
-            return (None, [], None, "", notices.empty("Choose a job, and its pairs are here."), gr.skip())
+            yield (None, [], None, "", notices.empty("Choose a job, and its pairs are here."), gr.skip())
+            return
         try:
             client = await self.gateways.of(key)
-            return await self.show(client, None, await search(client, job, _query(*asked)))
+            searching = asyncio.ensure_future(search(client, job, pair_questions.query(*asked)))
+            if not (await asyncio.wait({searching}, timeout=_SOON_SECONDS))[0]:
+                yield _failed(notices.empty(_READING))
+            yield await self.show(client, None, await searching)
         except RetoucheError as error:
-            return _failed(notices.problem(error))
+            yield _failed(notices.problem(error))
         except ValidationError as error:
-            return _failed(notices.invalid(error))
+            yield _failed(notices.invalid(error))
 
     async def select(self, key: str, at: Browsing | None, event: gr.SelectData) -> tuple[Any, ...]:
         place = int(event.index)
@@ -134,17 +142,6 @@ class _Browser:
         return (now, gallery, gr.ImageSlider((original, edited), slider_position=_anew(50)), where,
                 pair_view.facts(now.open), told)  # fmt: skip
 
-    async def jobs(self, key: str, job: str | None) -> Any:
-        """The jobs to choose from; the one chosen stays."""
-        try:
-            found = await newest((await self.gateways.of(key)).jobs())
-        except RetoucheError:
-            return gr.skip()
-        choices = [(job_view.label(one), one.id) for one in found]
-        known = [identifier for _, identifier in choices]
-        first = next((one.id for one in found if one.shards_finished and one.report.pairs), None)
-        return gr.Dropdown(choices, value=job if job in known else first)
-
     async def export(self, key: str, job: str | None, reviewed: Any, format: Any) -> tuple[Any, str]:
         if not job:
             return None, notices.empty("Choose a job first.")
@@ -160,22 +157,26 @@ def build(gateways: Gateways, key: gr.Textbox, exports: Path) -> PairsTab:
     """The tab's content; exported files are written to `exports`."""
     browser = _Browser(gateways, exports)
     with gr.Row(equal_height=False):
-        job = gr.Dropdown([], label="Job", elem_id="pairs-job", scale=3, allow_custom_value=True)
+        job = gr.Dropdown(
+            [], label="Job", elem_id="pairs-job", scale=3, min_width=280, allow_custom_value=True
+        )
         reviewer = gr.Textbox(
             label="Your name",
             info="Recorded with your decisions.",
             elem_id="reviewer",
             max_length=100,
             scale=1,
+            min_width=200,
         )
-    asked = _questions()
+    asked = pair_questions.build()
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
             shown, buttons = _open_pair()
         with gr.Column(scale=2, min_width=320):
             shown["facts"] = gr.HTML(notices.empty("Choose a job, and its pairs are here."))
+    gr.HTML("<p class='note'>This page: original and edit side by side, the chosen one framed.</p>")
     gallery = gr.Gallery(
-        label="This page: original and edit, the chosen one framed",
+        show_label=False,
         columns=6,
         allow_preview=False,
         height="auto",
@@ -188,52 +189,7 @@ def build(gateways: Gateways, key: gr.Textbox, exports: Path) -> PairsTab:
     look = {"fn": browser.find, "inputs": [key, job, *asked], "outputs": parts.outputs}
     gr.on([job.change, *(field.change for field in asked)], **look, trigger_mode="always_last")
     _export(browser, key, job)
-    return PairsTab(job, look, {"fn": browser.jobs, "inputs": [key, job], "outputs": job})
-
-
-def _questions() -> list[Any]:
-    """What to look for; in the order of `_query`."""
-    with gr.Row():
-        text = gr.Textbox(label="Words", placeholder="red circle", elem_id="words", max_lines=1)
-        action = gr.Dropdown([("any", ""), *get_args(Action)], value="", label="Instruction")
-        decision = gr.Dropdown(
-            [("any", "any"), ("undecided", "none"), ("accepted", "accept"), ("rejected", "reject"),
-             ("flipped", "flip")],
-            value="any",
-            label="Decision",
-        )  # fmt: skip
-        order = gr.Dropdown(
-            [("as curated", "curated"), ("margin", "margin"), ("disagreement", "disagreement")],
-            value="curated",
-            label="Order",
-            elem_id="order",
-        )
-        descending = gr.Checkbox(False, label="largest first")
-    with gr.Accordion("Margins and disagreement", open=False), gr.Row():
-        info = "In units of each model's usual difference."
-        low = gr.Number(label="Margin at least", value=None, info=info)
-        high = gr.Number(label="Margin at most", value=None, info=info)
-        torn = gr.Number(label="Disagreement at least", value=None, minimum=0, info=info)
-        reward = gr.Textbox(label="Margin of one reward model", placeholder="all", info="Then as raw scores.")
-    return [text, action, decision, order, descending, low, high, torn, reward]
-
-
-def _query(text: str, action: str, decision: str, order: str, descending: bool, *numbers: Any) -> PairQuery:
-    low, high, torn, reward = numbers
-    return PairQuery.model_validate(
-        {
-            "text": text or "",
-            "action": action or None,
-            "decision": decision,
-            "order": order,
-            "descending": descending,
-            "min_margin": low,
-            "max_margin": high,
-            "min_disagreement": torn,
-            "reward": (reward or "").strip() or None,
-            "limit": PAGE,
-        }
-    )
+    return PairsTab(job, look, {"fn": listing(gateways), "inputs": [key, job], "outputs": job})
 
 
 def _open_pair() -> tuple[dict[str, Any], dict[str, gr.Button]]:

@@ -1,16 +1,19 @@
 """Training runs: their curves as they grow, and how the tuned model compares with its base."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from pydantic import ValidationError
 
 from retouche.client import AsyncRetouche
 from retouche.errors import BadPrompts, RetoucheError
 from retouche.evaluation import evaluate
-from studio import notices, run_view
-from studio.acting import acting
+from studio import notices, run_form, run_view
+from studio.acting import acting, possible
 from studio.gateways import Gateways, newest
+from studio.job_list import listing
 from studio.live import Live
 
 _COMPARISONS = 24
@@ -18,8 +21,18 @@ _MOST_PROMPTS = 200
 _PROGRESS = gr.Progress()  # as a default it asks gradio for one of the call's own
 
 
-def build(gateways: Gateways, key: gr.Textbox) -> Live:
-    """The tab's content, and what keeps it current."""
+@dataclass(frozen=True)
+class RunsTab:
+    live: Live
+    list_jobs: dict[str, Any]  # what an event runs that lists the jobs to train on
+
+
+def build(gateways: Gateways, key: gr.Textbox) -> RunsTab:
+    """The tab's content."""
+    with gr.Accordion("Train on a job’s pairs", open=False, elem_id="train"):
+        form = run_form.build()
+        start = gr.Button("Start the run", variant="primary", elem_id="start")
+        started = gr.HTML(elem_id="started")
     chosen = gr.Dropdown([], label="Run", elem_id="run", allow_custom_value=True)
     summary = gr.HTML("<div class='notice empty' role='status'><div>Asking for the runs…</div></div>")
     with gr.Row():
@@ -35,7 +48,11 @@ def build(gateways: Gateways, key: gr.Textbox) -> Live:
         compare = gr.Button("Compare with the base", elem_id="compare")
         compared = gr.HTML()
     timer = gr.Timer(2, active=False)
-    watch = {"fn": _watching(gateways), "inputs": [key, chosen], "outputs": [chosen, summary, curves]}
+    watch = {
+        "fn": _watching(gateways),
+        "inputs": [key, chosen],
+        "outputs": [chosen, summary, curves, cancel, retry],
+    }
     live = Live(timer, key, watch)
     judge = {"fn": _judging(gateways), "inputs": [key, chosen], "outputs": [table, pictures]}
     chosen.change(**live.look)
@@ -43,11 +60,28 @@ def build(gateways: Gateways, key: gr.Textbox) -> Live:
     cancel.click(acting(gateways, AsyncRetouche.cancel_run), [key, chosen], outcome)
     retry.click(acting(gateways, AsyncRetouche.retry_run), [key, chosen], outcome)
     compare.click(_comparing(gateways), [key, chosen, prompts, images], compared).then(**judge)
-    return live
+    start.click(_starting(gateways, form), [key, *form.inputs], [started, chosen])
+    return RunsTab(live, {"fn": listing(gateways), "inputs": [key, form.job], "outputs": form.job})
+
+
+def _starting(gateways: Gateways, form: run_form.Form) -> Any:
+    async def start(key: str, *values: Any) -> tuple[str, Any]:
+        try:
+            run = await (await gateways.of(key)).submit_run(form.specification(values))
+        except RetoucheError as error:
+            return notices.problem(error), gr.skip()
+        except ValidationError as error:
+            return notices.invalid(error), gr.skip()
+        told = f"{run.id} is {run.state}. Its curves are below."
+        if run.state == "finished":
+            told = f"This very run was trained before: {run.id}. For another one, change the seed."
+        return notices.good(told), gr.Dropdown([(run_view.label(run), run.id)], value=run.id)
+
+    return start
 
 
 def _watching(gateways: Gateways) -> Any:
-    async def watch(key: str, chosen: str | None) -> tuple[Any, Any, Any]:
+    async def watch(key: str, chosen: str | None) -> tuple[Any, ...]:
         try:
             client = await gateways.of(key)
             runs = await newest(client.runs())
@@ -57,12 +91,13 @@ def _watching(gateways: Gateways) -> Any:
             run = run or (runs[0] if runs else None)
             metrics = await client.run_metrics(run.id) if run else []
         except RetoucheError as error:
-            return gr.skip(), notices.problem(error), gr.skip()
+            return gr.skip(), notices.problem(error), *[gr.skip()] * 3
         if run is None:
-            told = "There is no run yet. Train on a finished job: retouche train JOB --steps 60"
-            return gr.Dropdown([], value=None), notices.empty(told), ""
+            told = "There is no run yet. Train on a finished job: above, or with `retouche train JOB`."
+            return gr.Dropdown([], value=None), notices.empty(told), "", *possible("finished")
         choices = [(run_view.label(one), one.id) for one in runs]
-        return gr.Dropdown(choices, value=run.id), run_view.summary(run), run_view.curves(metrics)
+        shown = run_view.summary(run), run_view.curves(metrics)
+        return gr.Dropdown(choices, value=run.id), *shown, *possible(run.state)
 
     return watch
 

@@ -11,8 +11,12 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from gateway.app import create_app as create_gateway
+from retouche.store import ObjectStore
 from studio.app import create_app
 from studio.settings import Settings
+from tests.gateway.conftest import settings_for
+from tests.live import live
 
 FLAGS = [
     "--headless",
@@ -59,6 +63,13 @@ def studio_of(gateway: str) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(timeout=10)
+
+
+@pytest.fixture
+def gateway(store: ObjectStore, redis_url: str) -> Iterator[str]:
+    """An open gateway without services and workers."""
+    with live(create_gateway(settings_for(store.url, redis_url))) as url:
+        yield url
 
 
 @pytest.fixture

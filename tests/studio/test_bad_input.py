@@ -1,29 +1,29 @@
 """What visitors meet when something is wrong: a sentence that says what to do, and nothing typed is lost."""
 
+import io
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 from pydantic import SecretStr
 
 from gateway.app import create_app
 from retouche.client import Retouche
-from retouche.store import ObjectStore
+from retouche.contract.jobs import CurationSpec, JobReport
+from retouche.pairs import write_pairs
+from retouche.store import ObjectStore, run, shard_path
+from studio.job_start import MOST_BYTES
 from tests.gateway.conftest import settings_for
 from tests.gateway.server import NOTHING_LISTENS
-from tests.live import live
+from tests.gateway.shards import pair
+from tests.live import free_port, live
 from tests.studio.conftest import studio_of
 
 PROMPTS = "a red circle\na blue square"
 ADMIN = "an-admin-key-of-32-characters-or-more"
-
-
-@pytest.fixture
-def gateway(store: ObjectStore, redis_url: str) -> Iterator[str]:
-    """An open gateway without services and workers."""
-    with live(create_app(settings_for(store.url, redis_url))) as url:
-        yield url
 
 
 @pytest.fixture
@@ -75,16 +75,112 @@ def until_told(page: Page, act: Callable[[], None], place: str, told: str) -> No
     raise AssertionError(f"{told!r} was never said, but {page.locator(place).inner_text()!r}")
 
 
-def test_a_job_that_is_gone(gateway: str, visit: Callable[[str], Page]) -> None:
+def gone(page: Page, job_id: str) -> None:
+    """Asked for the pairs of that job, the page says that it is not there, or not theirs."""
+    page.get_by_role("tab", name="Pairs", exact=True).click()
+
+    def ask() -> None:
+        page.locator("#pairs-job input").fill(job_id)
+        page.keyboard.press("Enter")
+
+    until_told(page, ask, "#decided", "This job is not there any more")
+
+
+def test_a_job_that_never_was(gateway: str, visit: Callable[[str], Page]) -> None:
+    with studio_of(gateway) as url:
+        gone(visit(url), "job-0123456789abcdef")
+
+
+def test_a_job_of_somebody_else(guarded: str, visit: Callable[[str], Page]) -> None:
+    with Retouche(guarded, api_key=ADMIN) as admin:
+        ours, theirs = (admin.create_key(name, ["read", "curate"]).key for name in ("artists", "others"))
+    with Retouche(guarded, api_key=theirs) as others:
+        job = others.submit(CurationSpec(prompts=("x",)))
+    with studio_of(guarded) as url:
+        page = visit(url)
+        page.locator("#key input").fill(ours)
+        gone(page, job.id)
+
+
+def test_a_gateway_that_comes_back_with_an_empty_store(
+    store: ObjectStore, redis_url: str, visit: Callable[[str], Page], tmp_path: Path
+) -> None:
+    """The pair that is open stays on the page, and so does who decides about it."""
+    port = free_port()
+    with (
+        live(create_app(settings_for(store.url, redis_url)), port=port) as gateway,
+        Retouche(gateway) as client,
+    ):
+        job = client.submit(CurationSpec(prompts=("x",)))
+        encoded = io.BytesIO()
+        Image.new("RGB", (64, 64), "red").save(encoded, "PNG")
+        image = client.upload_image(encoded.getvalue()).image
+    with ThreadPoolExecutor() as pool:  # Playwright's loop runs in this thread
+        pool.submit(finish_shard_of, store, job.id, image).result()
+    with studio_of(gateway) as url:
+        with live(create_app(settings_for(store.url, redis_url)), port=port):
+            page = visit(url)
+            page.get_by_role("tab", name="Pairs", exact=True).click()
+            expect(page.locator(".where")).to_contain_text("Pair 1 of 1")
+            page.locator("#reviewer input, #reviewer textarea").fill("Ada")
+        page.locator("#accept").click()
+        expect(page.locator("#decided")).to_contain_text("The gateway does not answer")
+        with live(create_app(settings_for(str(tmp_path / "empty"), redis_url)), port=port):
+            page.locator("#accept").click()
+            expect(page.locator("#decided")).to_contain_text("This job is not there any more")
+        expect(page.locator(".where")).to_contain_text("Pair 1 of 1")
+        expect(page.locator("#reviewer input, #reviewer textarea")).to_have_value("Ada")
+
+
+def finish_shard_of(store: ObjectStore, job_id: str, image: str) -> None:
+    """A shard with one pair of that image."""
+    shown = pair("only", 0).model_copy(update={"chosen": image, "rejected": image})
+    content = write_pairs([shown], JobReport(pairs=1))
+    run(store.create(shard_path(job_id, "shards", 0), content))
+
+
+def test_a_huge_file_is_refused_before_it_is_sent(
+    gateway: str, visit: Callable[[str], Page], tmp_path: Path
+) -> None:
+    with (tmp_path / "huge.txt").open("wb") as file:
+        file.truncate(MOST_BYTES + 1)  # on disk it takes no room
+    with studio_of(gateway) as url:
+        page = on_jobs(visit(url))
+        page.locator("#file input[type=file]").set_input_files(tmp_path / "huge.txt")
+        expect(page.locator(".too-large")).to_contain_text(
+            "huge.txt has 501 MB, and at most 500 MB are taken"
+        )
+        expect(page.locator(".too-large")).to_contain_text("Split it")
+        submitted(page, "with 2 prompts")
+        (tmp_path / "small.txt").write_text("a red circle")
+        page.locator("#file input[type=file]").set_input_files(tmp_path / "small.txt")
+        expect(page.locator(".too-large")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["picture.gif"], "picture.gif is neither an image nor a file of prompts"),
+        (["a.txt"], "There are prompts without images"),
+        (["a.png"], "holds no image; a.png: there is no metadata.jsonl"),
+        (["a.parquet", "b.parquet"], "One .parquet file stands alone"),
+        (["a.parquet"], "a.parquet"),
+    ],
+)
+def test_uploads_that_are_no_images_with_prompts(
+    gateway: str, visit: Callable[[str], Page], tmp_path: Path, names: list[str], told: str
+) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(b"not what its name says")
     with studio_of(gateway) as url:
         page = visit(url)
-        page.get_by_role("tab", name="Pairs", exact=True).click()
-
-        def ask() -> None:
-            page.locator("#pairs-job input").fill("job-0123456789abcdef")
-            page.keyboard.press("Enter")
-
-        until_told(page, ask, "#decided", "This job is not there any more")
+        page.get_by_role("tab", name="Jobs", exact=True).click()
+        page.get_by_text("Or start from images").click()
+        page.locator("#images input[type=file]").set_input_files([tmp_path / name for name in names])
+        expect(page.locator("#images")).to_contain_text(names[0].split(".")[0])
+        page.locator("#submit").click()
+        expect(page.locator("#told")).to_contain_text(told)
+        expect(page.locator("#told")).not_to_contain_text("/tmp")
 
 
 @pytest.mark.parametrize(
@@ -107,6 +203,7 @@ def test_an_upload_that_is_not_prompts(
         expect(page.locator("#file")).to_contain_text(name.split(".")[0])
         page.locator("#submit").click()
         expect(page.locator("#told")).to_contain_text(told)
+        expect(page.locator("#told")).not_to_contain_text("/tmp")
 
 
 def test_a_decision_needs_a_pair(gateway: str, visit: Callable[[str], Page]) -> None:
