@@ -80,7 +80,7 @@ class System:
 @contextmanager
 def started(folder: Path, workers: int) -> Iterator[System]:
     """Redis, one light process for all services, the gateway and the workers."""
-    gateway_port, services_port, redis_port = free_ports()[:3]
+    gateway_port, services_port, redis_port, *_ = free_ports().values()
     services = f"http://{HOST}:{services_port}"
     environment = {
         "RETOUCHE_STORE": str(folder / "store"),

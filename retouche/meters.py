@@ -20,7 +20,8 @@ def export(
     metrics: CurationMetrics | TrainerMetrics, registry: CollectorRegistry, host: str, port: int
 ) -> None:
     """Answer Prometheus, with what processes forked from now on tell."""
-    start_http_server(port, host, registry)
+    server, _ = start_http_server(port, host, registry)
+    os.register_at_fork(after_in_child=server.socket.close)  # or a work-horse left alone would keep the port
     listening, telling = os.pipe()
     threading.Thread(target=_listen, args=(metrics, listening), name="meters", daemon=True).start()
     os.set_blocking(telling, False)

@@ -43,7 +43,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def up(checkout: Path) -> Iterator["subprocess.Popen[str]"]:
     """`retouche up`, stopped with Ctrl-C when the tests are done."""
-    if taken := [port for port in default_ports() if _answers(port)]:
+    if taken := [port for port in default_ports().values() if _answers(port)]:
         message = f"port {taken[0]} is taken: another Retouche is running here"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     process = subprocess.Popen(shlex.split(UP), cwd=checkout, stderr=subprocess.PIPE, text=True)
@@ -86,7 +86,7 @@ def test_control_c_leaves_no_process_behind(up: "subprocess.Popen[str]") -> None
     up.send_signal(signal.SIGINT)
     assert up.wait(timeout=60) == 0
     for _ in range(100):
-        if not any(_answers(port) for port in default_ports()):
+        if not any(_answers(port) for port in default_ports().values()):
             return
         time.sleep(0.1)
     raise AssertionError("something still listens")

@@ -49,7 +49,7 @@ def main() -> None:
 
 def disturb(disk: Path, arguments: argparse.Namespace) -> tuple[Account, Work, Keeper]:
     """Work under faults."""
-    data, ports = disk / "disturbed", free_ports()
+    data, ports = disk / "disturbed", free_ports(WORKERS)
     try:
         with running(data, workers=WORKERS, ports=ports) as system:
             keeper, work = Keeper(system, data, ports), Work(system.url)
@@ -76,7 +76,7 @@ def disturb(disk: Path, arguments: argparse.Namespace) -> tuple[Account, Work, K
 
 def leave_alone(disk: Path, work: Work) -> tuple[Account, list[str]]:
     """The same work where nothing dies but of the poison."""
-    data, ports = disk / "undisturbed", free_ports()
+    data, ports = disk / "undisturbed", free_ports(WORKERS)
     with running(data, workers=WORKERS, ports=ports) as system:
         keeper, again = Keeper(system, data, ports), Work(system.url)
         _poison(keeper)

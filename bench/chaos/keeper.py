@@ -1,7 +1,7 @@
 """Whoever restarts what died, as a person, systemd or Kubernetes would; and a watch over killed workers."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,6 @@ import httpx2
 from redis import Redis
 from redis.exceptions import RedisError
 
-from retouche.contract.stages import STAGES
 from retouche.coordination import CURATE_QUEUE
 from retouche.local.process import Process
 from retouche.local.system import HOST, System
@@ -38,7 +37,7 @@ class Keeper:
 
     system: System
     data: Path
-    ports: list[int]
+    ports: Mapping[str, int]
     restarts: int = 0
     recovery_seconds: list[float] = field(default_factory=list)
     _due: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
@@ -60,9 +59,10 @@ class Keeper:
             with suppress(RedisError):
                 return bool(self.redis.ping())
             return False
-        port = dict(zip(("gateway", *STAGES), self.ports, strict=False))[name]
         with suppress(httpx2.TransportError):
-            return httpx2.get(f"http://{HOST}:{port}/readyz", trust_env=False, timeout=2).is_success
+            return httpx2.get(
+                f"http://{HOST}:{self.ports[name]}/readyz", trust_env=False, timeout=2
+            ).is_success
         return False
 
     def is_held(self, process: Process) -> bool:

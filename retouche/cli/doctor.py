@@ -204,9 +204,9 @@ def _running() -> Iterator[Finding]:
             for stage, status in client.services().items():
                 yield Finding(f"service {stage}", status.ready, status.detail or "ready", "see its log")
     except ServiceUnreachable:
-        taken = [port for port in default_ports() if _taken(port)]
+        taken = [port for port in default_ports().values() if _taken(port)]
         detail = f"{', '.join(map(str, taken))} taken" if taken else "free; nothing runs yet"
-        yield Finding("ports 8700 to 8706", not taken, detail, "stop what listens there, or up --port")
+        yield Finding("ports 8700 to 8707, 8711", not taken, detail, "stop what listens there, or up --port")
     except RetoucheError as error:
         yield Finding(
             "gateway", False, error.detail, f"look at RETOUCHE_URL={settings.url} and RETOUCHE_API_KEY"

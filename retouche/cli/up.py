@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from retouche.cli.terminal import console, errors
-from retouche.local.system import FIRST_PORT, default_ports, running
+from retouche.contract.stages import STAGES
+from retouche.local.system import FIRST_PORT, HOST, default_ports, running
 
 _LOOK_SECONDS = 1.0
 
@@ -19,16 +20,18 @@ def up(
     profile: Annotated[str, typer.Option(help="Name in deploy/profiles, or a YAML file.")] = "shapes",
     workers: Annotated[int, typer.Option(min=1, max=64)] = 1,
     port: Annotated[
-        int, typer.Option(min=1, max=65_529, help="The gateway's; the next six are used too.")
+        int, typer.Option(min=1, max=65_461, help="The gateway's; those of all others move with it.")
     ] = FIRST_PORT,
 ) -> None:
     """Start a Redis, the services, workers and the gateway on this machine; stop them with Ctrl-C."""
     for number in (signal.SIGTERM, signal.SIGINT):  # a script's background job begins with SIGINT ignored
         signal.signal(number, _interrupt)
-    ports = [port - FIRST_PORT + default for default in default_ports()]
+    ports = default_ports(workers, port)
     with errors():
         try:
             with running(data, profile, workers, ports, _tell) as system:
+                for name in sorted(ports.keys() - {"redis", "gateway", *STAGES}):
+                    console.print(f"{name:<12} tells http://{HOST}:{ports[name]}/metrics", style="dim")
                 console.print(f"[bold green]ready[/bold green]  {system.url}  (docs at {system.url}/docs)")
                 console.print(f"logs in {data / 'logs'}; stop with Ctrl-C", style="dim")
                 while True:

@@ -5,7 +5,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,10 @@ from retouche.local import redis_binary
 from retouche.local.process import STOP_SECONDS, Process
 
 HOST = "127.0.0.1"
-FIRST_PORT = 8700  # the gateway's; the services follow in the order of STAGES, then Redis
+FIRST_PORT = (
+    8700  # the gateway's; the services follow in the order of STAGES, then Redis and the trainer's meters
+)
+FIRST_WORKER_PORT = 8711  # beyond the studio's, one for the meters of each worker
 _READY_SECONDS = 180.0
 _MOST_RESTARTS = 5
 _NEVER_READY = "could not be loaded"  # in what /readyz says then; loading is not tried again
@@ -51,20 +54,27 @@ class System:
             process.start()
 
 
-def default_ports() -> list[int]:
-    """The documented ports: gateway, the five services, Redis."""
-    return [FIRST_PORT + offset for offset in range(len(STAGES) + 2)]
+def default_ports(workers: int = 1, first: int = FIRST_PORT) -> dict[str, int]:
+    """The documented port of every process, or as far from them as `first` is from the gateway's."""
+    names = ("gateway", *STAGES, "redis", "trainer")
+    ports = {name: first + offset for offset, name in enumerate(names)}
+    first_worker = first + FIRST_WORKER_PORT - FIRST_PORT
+    return ports | {name: first_worker + offset for offset, name in enumerate(_workers(workers))}
 
 
-def free_ports() -> list[int]:
-    """As many ports as a system needs, free a moment ago."""
-    sockets = [socket.socket() for _ in range(len(STAGES) + 2)]
-    for opened in sockets:
+def free_ports(workers: int = 1) -> dict[str, int]:
+    """A port for every process, free a moment ago."""
+    sockets = {name: socket.socket() for name in default_ports(workers)}
+    for opened in sockets.values():
         opened.bind((HOST, 0))
-    ports = [int(opened.getsockname()[1]) for opened in sockets]
-    for opened in sockets:
+    ports = {name: int(opened.getsockname()[1]) for name, opened in sockets.items()}
+    for opened in sockets.values():
         opened.close()
     return ports
+
+
+def _workers(count: int) -> list[str]:
+    return [f"worker-{number + 1}" for number in range(count)]
 
 
 @contextmanager
@@ -72,22 +82,25 @@ def running(
     data: Path,
     profile: str = "shapes",
     workers: int = 1,
-    ports: Sequence[int] | None = None,
+    ports: Mapping[str, int] | None = None,
     told: Told | None = None,
 ) -> Iterator[System]:
     """The system, ready; stopped when the block is left. `data` keeps the store, Redis's files and logs.
+
+    `ports`: where each process listens, as `default_ports` gives them; free ones if there are none.
 
     Raises:
         Conflict: a port is taken.
         Unavailable: there is no redis-server, or a process died or was not ready in time.
     """
-    ports, told = ports or free_ports(), told or _silent
-    _refuse_taken(ports)
+    ports, told = ports or free_ports(workers), told or _silent
+    _refuse_taken(ports.values())
     password = secrets.token_urlsafe(32)
-    system = System(f"http://{HOST}:{ports[0]}", f"redis://:{password}@{HOST}:{ports[-1]}/0")
+    redis_url = f"redis://:{password}@{HOST}:{ports['redis']}/0"
+    system = System(f"http://{HOST}:{ports['gateway']}", redis_url)
     try:
-        redis = _redis(data.absolute(), password, ports[-1])
-        for process in [redis, *_processes(data.absolute(), profile, workers, ports, system.redis_url)]:
+        redis = _redis(data.absolute(), password, ports["redis"])
+        for process in [redis, *_processes(data.absolute(), profile, workers, ports, redis_url)]:
             system.processes.append(process)
             process.start()
             told(process.name, "starting")
@@ -116,33 +129,33 @@ def _redis(data: Path, password: str, port: int) -> Process:
     return Process("redis", [str(binary), str(secret), *served, "--save", ""], data / "logs" / "redis.log")
 
 
-def _processes(data: Path, profile: str, workers: int, ports: Sequence[int], redis_url: str) -> list[Process]:
+def _processes(
+    data: Path, profile: str, workers: int, ports: Mapping[str, int], redis_url: str
+) -> list[Process]:
     """All but Redis, workers last."""
     environment = _environment(data, profile, ports, redis_url)
     logs = data / "logs"
 
-    def module(name: str, log: str) -> Process:
-        return Process(log, [sys.executable, "-m", name], logs / f"{log}.log", environment)
+    def module(module: str, name: str, **further: str) -> Process:
+        return Process(name, [sys.executable, "-m", module], logs / f"{name}.log", environment | further)
 
     return [
         *(module(f"services.{stage}", stage) for stage in STAGES),
         module("gateway", "gateway"),
-        *(module("worker", f"worker-{number + 1}") for number in range(workers)),
-        Process(
-            "trainer", [sys.executable, "-m", "trainer"], logs / "trainer.log", environment | _training()
-        ),
+        *(module("worker", name, RETOUCHE_METRICS_PORT=str(ports[name])) for name in _workers(workers)),
+        module("trainer", "trainer", RETOUCHE_METRICS_PORT=str(ports["trainer"]), **_training()),
     ]
 
 
-def _environment(data: Path, profile: str, ports: Sequence[int], redis_url: str) -> dict[str, str]:
-    urls = {f"RETOUCHE_{stage.upper()}_URL": f"http://{HOST}:{port}" for stage, port in _services(ports)}
-    listening = {f"RETOUCHE_{stage.upper()}_PORT": str(port) for stage, port in _services(ports)}
+def _environment(data: Path, profile: str, ports: Mapping[str, int], redis_url: str) -> dict[str, str]:
+    urls = {f"RETOUCHE_{stage.upper()}_URL": f"http://{HOST}:{ports[stage]}" for stage in STAGES}
+    listening = {f"RETOUCHE_{stage.upper()}_PORT": str(ports[stage]) for stage in STAGES}
     return {
         "RETOUCHE_STORE": str(data / "store"),
         "RETOUCHE_RUNS_FOLDER": str(data / "runs"),
         "RETOUCHE_PROFILE": profile,
         "RETOUCHE_REDIS_URL": redis_url,
-        "RETOUCHE_GATEWAY_PORT": str(ports[0]),
+        "RETOUCHE_GATEWAY_PORT": str(ports["gateway"]),
         "RETOUCHE_INTERNAL_TOKEN": secrets.token_urlsafe(32),
         # Five model processes share the cores: one thread each for most, and nobody spins on a lock.
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 4)),
@@ -156,13 +169,9 @@ def _training() -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}
 
 
-def _services(ports: Sequence[int]) -> list[tuple[str, int]]:
-    return list(zip(STAGES, ports[1:], strict=False))
-
-
-def _wait_until_ready(system: System, ports: Sequence[int], told: Told) -> None:
+def _wait_until_ready(system: System, ports: Mapping[str, int], told: Told) -> None:
     """Until every service and the gateway answer /readyz."""
-    waiting = {"gateway": ports[0], **dict(_services(ports))}
+    waiting = {name: ports[name] for name in ("gateway", *STAGES)}
     why: dict[str, str] = {}
     deadline = time.monotonic() + _READY_SECONDS
     with httpx2.Client(timeout=5.0, trust_env=False) as client:
@@ -192,7 +201,7 @@ def _not_ready(client: httpx2.Client, port: int) -> str:
     return "" if answer.is_success else error_of(answer).detail
 
 
-def _refuse_taken(ports: Sequence[int]) -> None:
+def _refuse_taken(ports: Iterable[int]) -> None:
     for port in ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

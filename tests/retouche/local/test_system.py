@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from retouche.client import Retouche
@@ -35,11 +37,11 @@ def processes_of(folder: Path) -> dict[int, str]:
     return found
 
 
-def adjacent_free_ports() -> int:
-    """The first of as many free ports in a row as `up` takes."""
-    for first in range(20_000, 60_000, 16):
+def movable_port() -> int:
+    """The gateway's port, where those of all others are free too."""
+    for first in range(20_000, 60_000, 20):
         try:
-            for port in range(first, first + len(default_ports())):
+            for port in default_ports(workers=2, first=first).values():
                 with socket.socket() as probe:
                     probe.bind((HOST, port))
         except OSError:
@@ -52,6 +54,7 @@ def adjacent_free_ports() -> int:
 def up(data: Path, port: int) -> Iterator["subprocess.Popen[str]"]:
     """`retouche up` as a process of its own, killed at the end if it is still there."""
     command = [sys.executable, "-m", "retouche.cli.main", "up", "--data", str(data), "--port", str(port)]
+    command += ["--workers", "2"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         yield process
@@ -80,7 +83,10 @@ def test_a_taken_port_is_said_with_the_way_out(tmp_path: Path, taken: int) -> No
 
 
 def test_any_port_of_the_system_is_looked_at(tmp_path: Path, taken: int) -> None:
-    with pytest.raises(Conflict, match=str(taken)), running(tmp_path, ports=[*free_ports()[:-1], taken]):
+    with (
+        pytest.raises(Conflict, match=str(taken)),
+        running(tmp_path, ports=free_ports() | {"worker-1": taken}),
+    ):
         pass
     assert not processes_of(tmp_path)
 
@@ -103,10 +109,14 @@ def test_models_that_cannot_be_loaded_are_not_waited_for(tmp_path: Path) -> None
 
 
 def test_sigterm_in_the_middle_of_a_job_leaves_no_process(tmp_path: Path) -> None:
-    port = adjacent_free_ports()
+    port = movable_port()
     with up(tmp_path, port) as process:
         assert process.stderr is not None
-        assert any(line.startswith("ready ") for line in process.stderr), "it ended before it was ready"
+        told = list(takewhile(lambda line: not line.startswith("ready "), process.stderr))
+        meters = [line.split(" tells ") for line in told if " tells " in line]
+        assert sorted(name.strip() for name, _ in meters) == ["trainer", "worker-1", "worker-2"], told
+        for _, url in meters:
+            assert "retouche_" in httpx2.get(url.strip(), trust_env=False).text
         with Retouche(f"http://{HOST}:{port}") as client:
             spec = CurationSpec(prompts=tuple(held_out_prompts()[:60]), images_per_prompt=8)
             job = client.submit(spec).id
