@@ -80,6 +80,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
         timeout_seconds=settings.service_timeout_seconds,
         headers=bearing(settings.internal_token),
     )
+    state.decoding = asyncio.Semaphore(images.DECODED_AT_ONCE)
     state.stages = StageClient(settings.service_urls, timeout_seconds=5, connect_timeout_seconds=2)
     state.replicas = httpx2.AsyncClient(timeout=overview.TIMEOUT_SECONDS, trust_env=False)
     state.queue_metrics = QueueMetrics(state.metrics.registry)

@@ -15,6 +15,8 @@ from retouche.tenancy import own
 
 router = APIRouter(tags=["images"])
 
+DECODED_AT_ONCE = 2  # the largest take 350 MB each on their way, out of files of 75 kB
+
 _BINARY = {"type": "string", "format": "binary"}
 _FORM = {"type": "object", "properties": {"image": _BINARY}, "required": ["image"]}
 _BODY = {
@@ -36,8 +38,10 @@ async def upload(caller: TheCaller, request: Request) -> ImageInfo:
     """Store the image in the request's body, or in a form's field `image`; it is known by the digest of its
     lossless WebP."""
     form = request.headers.get("content-type", "").startswith("multipart/form-data")
-    image = await asyncio.to_thread(decode, await (_field(request) if form else _body(request)))
-    encoded = await asyncio.to_thread(encode, image)
+    data = await (_field(request) if form else _body(request))
+    async with request.app.state.decoding:
+        image = await asyncio.to_thread(decode, data)
+        encoded = await asyncio.to_thread(encode, image)
     reference = await request.app.state.store.put_image(encoded)
     await own(request.app.state.store, caller.tenant, "images", reference)
     return ImageInfo(

@@ -34,6 +34,8 @@ router = APIRouter(tags=["pairs"])
 
 RowT = TypeVar("RowT", bound=BaseModel)
 
+MOST_SHARDS_READ = 100  # for a page, which is to come within seconds
+
 NDJSON, PARQUET = "application/x-ndjson", "application/vnd.apache.parquet"
 _DOWNLOADS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -109,10 +111,14 @@ async def _page(
     limit: int,
     cursor: str | None,
 ) -> tuple[list[RowT], str | None]:
-    """Up to `limit` rows from `cursor`, "shard:row", on; and where the next page begins. None is no row."""
+    """Up to `limit` rows from `cursor`, "shard:row", on; and where the next page begins. None is no row.
+
+    Fewer rows where those that are wanted are rare: the next page looks on.
+    """
     first, skip = (int(part) for part in (cursor or "0:0").split(":"))
     rows: list[RowT] = []
-    for shard in (shard for shard in shards if shard >= first):
+    following = [shard for shard in shards if shard >= first]
+    for shard in following[:MOST_SHARDS_READ]:
         found = await asyncio.to_thread(read, await _shard(request, job_id, kind, shard))
         for number in range(skip if shard == first else 0, len(found)):
             if len(rows) == limit:
@@ -121,7 +127,7 @@ async def _page(
                 rows.append(row)
         if len(rows) == limit and shard != shards[-1]:
             return rows, f"{shard + 1}:0"
-    return rows, None
+    return rows, f"{following[MOST_SHARDS_READ]}:0" if len(following) > MOST_SHARDS_READ else None
 
 
 def _download(

@@ -1,5 +1,6 @@
 """A gateway as a real server, with a Redis, a store and no worker: tests write the shards themselves."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pydantic import SecretStr
 
 from gateway.app import create_app
 from gateway.decisions import DecisionReader
+from gateway.images import DECODED_AT_ONCE
 from gateway.job_state import JobReader
 from gateway.key_store import KeyStore
 from gateway.pair_index import PairIndexes
@@ -56,6 +58,7 @@ def app(served: tuple[FastAPI, httpx2.Client], store: ObjectStore, redis_url: st
     assert redis_url == app.state.settings.redis_url
     app.state.store, app.state.reader = store, JobReader(store, app.state.redis)
     app.state.runs, app.state.keys = RunReader(store), KeyStore(store)
+    app.state.decoding = asyncio.Semaphore(DECODED_AT_ONCE)
     app.state.decisions, app.state.indexes = DecisionReader(store), PairIndexes(store)
     return app
 

@@ -1,13 +1,19 @@
 """Images come in as PNG, JPEG or WebP, are kept as lossless WebP under their digest, and go out for ever."""
 
+import asyncio
 import io
 import re
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from PIL import Image
+
+from gateway.images import DECODED_AT_ONCE
 
 RED = Image.new("RGB", (32, 16), (255, 0, 0))
 
@@ -44,6 +50,31 @@ def test_the_same_pixels_are_the_same_image(gateway: httpx2.Client) -> None:
         gateway.post("/v1/images", content=encoded(RED, kind)).json()["image"] for kind in ("PNG", "WEBP")
     }
     assert len(references) == 1
+
+
+class Door(asyncio.Semaphore):
+    """Counts who has come through."""
+
+    passed = 0
+
+    async def acquire(self) -> Literal[True]:
+        await super().acquire()
+        self.passed += 1
+        return True
+
+
+def test_few_images_are_decoded_at_once(app: FastAPI, gateway: httpx2.Client) -> None:
+    """A picture of 75 kB may take hundreds of megabytes on its way: many at once would be a bomb."""
+    assert app.state.decoding._value == DECODED_AT_ONCE
+    door = app.state.decoding = Door(1)
+    with ThreadPoolExecutor(4) as callers:
+        answers = list(
+            callers.map(
+                lambda kind: gateway.post("/v1/images", content=encoded(RED, kind)), ["PNG", "WEBP"] * 2
+            )
+        )
+    assert [answer.status_code for answer in answers] == [201] * 4
+    assert door.passed == 4
 
 
 def test_a_form_uploads_the_same_image(gateway: httpx2.Client) -> None:

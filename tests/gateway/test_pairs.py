@@ -7,6 +7,7 @@ import httpx2
 import pyarrow.parquet as pq
 import pytest
 
+from gateway.pairs import MOST_SHARDS_READ
 from retouche.contract.jobs import PreferencePair
 from retouche.store import ObjectStore
 from tests.gateway.shards import finish_shard, pair
@@ -35,6 +36,21 @@ def test_pages_give_every_pair_once_in_order(gateway: httpx2.Client, job_id: str
             break
         params["cursor"] = page["next_cursor"]
     assert seen == IN_ORDER
+
+
+def test_a_page_looks_at_so_many_shards_and_says_where_the_next_one_begins(
+    gateway: httpx2.Client, store: ObjectStore
+) -> None:
+    job_id = gateway.post("/v1/jobs", json={"prompts": ["x"] * 64 * (MOST_SHARDS_READ + 1)}).json()["id"]
+    for shard in range(MOST_SHARDS_READ + 1):
+        finish_shard(store, job_id, shard, pairs=1 if shard == MOST_SHARDS_READ else 0)
+    first = gateway.get(f"/v1/jobs/{job_id}/pairs").json()
+    assert first == {"pairs": [], "next_cursor": f"{MOST_SHARDS_READ}:0"}
+    second = gateway.get(f"/v1/jobs/{job_id}/pairs", params={"cursor": first["next_cursor"]}).json()
+    assert ([found["id"] for found in second["pairs"]], second["next_cursor"]) == (
+        [f"{MOST_SHARDS_READ}-0"],
+        None,
+    )
 
 
 def test_ndjson_is_a_pair_a_line(gateway: httpx2.Client, job_id: str) -> None:
