@@ -81,7 +81,7 @@ def _train(client: Retouche, specification: Path | None, jobs: list[str]) -> Run
 async def _evaluate(run_id: str, prompts: list[str], truth: Truth | None) -> Evaluation:
     settings = Settings()
     async with AsyncRetouche(settings.url, api_key=settings.api_key) as client:
-        return await evaluate(client, run_id, prompts, truth=truth)
+        return await client.keep_evaluation(await evaluate(client, run_id, prompts, truth=truth))
 
 
 def _show(evaluations: list[Evaluation]) -> None:
