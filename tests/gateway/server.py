@@ -8,6 +8,8 @@ import httpx2
 import uvicorn
 from fastapi import FastAPI
 
+from tests.until import until
+
 NOTHING_LISTENS = "http://127.0.0.1:1"
 
 
@@ -15,10 +17,14 @@ NOTHING_LISTENS = "http://127.0.0.1:1"
 def serve(app: FastAPI) -> Iterator[httpx2.Client]:
     """A client of the application, once it is ready."""
     with _running(app) as url, httpx2.Client(base_url=url, trust_env=False, timeout=20) as client:
-        while (answer := client.get("/readyz")).status_code == 503:
-            assert "could not be loaded" not in answer.text, answer.text
-            threading.Event().wait(0.01)
+        until(lambda: _ready(client))
         yield client
+
+
+def _ready(client: httpx2.Client) -> bool:
+    answer = client.get("/readyz")
+    assert "could not be loaded" not in answer.text, answer.text
+    return answer.is_success
 
 
 @contextmanager

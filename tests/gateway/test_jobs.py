@@ -22,6 +22,7 @@ from retouche.queue import curate_queue
 from retouche.store import ObjectStore
 from tests.gateway.server import NOTHING_LISTENS, serve
 from tests.gateway.shards import finish_shard, give_up_shard
+from tests.until import until
 
 THREE_SHARDS = {"prompts": [f"prompt {index}" for index in range(130)]}
 
@@ -147,25 +148,22 @@ def test_a_starting_gateway_recovers(gateway: httpx2.Client, settings: Settings,
     submit(gateway)
     redis.flushall()
     with serve(create_app(settings.model_copy(update={"recover_seconds": 0.05}))):
-        while queued(redis) != [0, 1, 2]:
-            pass
+        until(lambda: queued(redis) == [0, 1, 2])
 
 
 def test_an_emptied_redis_is_noticed(gateway: httpx2.Client, settings: Settings, redis: Redis) -> None:
     with serve(create_app(settings.model_copy(update={"upkeep_seconds": 0.05}))):
         submit(gateway)
-        while not redis.exists(RECOVERED_KEY):
-            pass
+        until(lambda: redis.exists(RECOVERED_KEY))
         redis.flushall()
-        while queued(redis) != [0, 1, 2]:
-            pass
+        until(lambda: queued(redis) == [0, 1, 2])
 
 
 def test_prometheus_is_told_of_the_queues(gateway: httpx2.Client, settings: Settings) -> None:
     submit(gateway)
     with serve(create_app(settings.model_copy(update={"upkeep_seconds": 0.05}))) as other:
-        while 'retouche_queue_tasks{queue="curate",state="waiting"} 3.0' not in other.get("/metrics").text:
-            pass
+        told = 'retouche_queue_tasks{queue="curate",state="waiting"} 3.0'
+        until(lambda: told in other.get("/metrics").text)
 
 
 def test_without_redis_jobs_are_told_and_new_ones_kept_until_it_is_back(

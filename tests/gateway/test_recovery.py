@@ -16,6 +16,7 @@ from retouche.queue import curate_queue
 from retouche.store import ObjectStore, run, run_path
 from tests.gateway.server import serve
 from tests.gateway.shards import finish_shard
+from tests.until import until
 
 
 class Watched(ObjectStore):
@@ -77,8 +78,7 @@ def test_what_another_version_has_written_is_told_and_holds_nothing_up(
     redis = Redis.from_url(redis_url)
     redis.flushall()
     with serve(create_app(settings)):
-        while len(curate_queue(redis).job_ids) == 0:
-            pass
+        until(lambda: curate_queue(redis).job_ids)
 
 
 def test_a_round_that_fails_is_not_the_last(
@@ -94,5 +94,4 @@ def test_a_round_that_fails_is_not_the_last(
         asyncio.run(asyncio.sleep(0.3))
         assert curate_queue(redis).job_ids == []
         foreign.unlink()
-        while len(curate_queue(redis).job_ids) == 0:
-            pass
+        until(lambda: curate_queue(redis).job_ids)

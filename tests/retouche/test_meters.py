@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from retouche.meters import export, tell
 from retouche.metrics import TrainerMetrics
+from tests.until import until
 
 
 def test_a_forked_process_is_heard() -> None:
@@ -20,5 +21,5 @@ def test_a_forked_process_is_heard() -> None:
         process = multiprocessing.get_context("fork").Process(target=tell, args=("loss", loss))
         process.start()
         process.join()
-    while "retouche_training_loss 0.5" not in httpx2.get(f"http://127.0.0.1:{port}", trust_env=False).text:
-        pass
+    address = f"http://127.0.0.1:{port}"
+    until(lambda: "retouche_training_loss 0.5" in httpx2.get(address, trust_env=False).text)
