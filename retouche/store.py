@@ -86,6 +86,11 @@ class ObjectStore:
             result = await obstore.get_async(self._store, path)
             return bytes(await result.bytes_async())
 
+    def read(self, path: str) -> bytes:
+        """`get` for a thread that may wait."""
+        with translated(path):
+            return bytes(obstore.get(self._store, path).bytes())
+
     async def part(self, path: str, start: int, end: int) -> bytes:
         """The bytes at `path` from `start` up to `end`; NotFound if there is nothing."""
         with translated(path):
@@ -172,9 +177,14 @@ class ObjectStore:
         try:
             return await self.get(image_path(reference))
         except NotFound:
-            raise ImageNotFound(
-                f"image {reference} is not in the store; upload it with POST /v1/images first"
-            ) from None
+            raise _no_image(reference) from None
+
+    def read_image(self, reference: ImageRef) -> bytes:
+        """`get_image` for a thread that may wait."""
+        try:
+            return self.read(image_path(reference))
+        except NotFound:
+            raise _no_image(reference) from None
 
     async def create_or_get(self, path: str, make: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bool]:
         """What is at `path`, made and written first if nothing is; True if it was already there.
@@ -195,6 +205,10 @@ async def open_store(url: str) -> ObjectStore:
     store = ObjectStore(url)
     await store.check()
     return store
+
+
+def _no_image(reference: ImageRef) -> ImageNotFound:
+    return ImageNotFound(f"image {reference} is not in the store; upload it with POST /v1/images first")
 
 
 def digest(data: bytes) -> str:

@@ -1,7 +1,9 @@
 """Micro-batching: concurrent requests become one model call where their parameters allow it.
 
 While the model is busy items gather; when it is free it takes what is there, after a moment of waiting for
-more where a batch has room. An item whose caller has gone is never run. One bad item fails alone.
+more where a batch has room. A full batch waits right behind the one at work: the model goes on to it without
+a word with the event loop, which may be busy with answers. An item whose caller has gone is never run. One
+bad item fails alone.
 """
 
 import asyncio
@@ -56,6 +58,7 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         self._metrics = metrics
         self._waiting: list[_Item[RequestT, ResponseT]] = []
         self._crowd = max_batch
+        self._before = 0
         self._arrived = asyncio.Event()
         self._complete = asyncio.Event()
         self._stopping = False
@@ -113,19 +116,32 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
             self._metrics.abandoned.inc()
 
     async def _run(self) -> None:
-        before = 0
-        while True:
-            while not self._waiting:
-                if self._stopping:
-                    return
-                self._arrived.clear()
-                await self._arrived.wait()
+        at_work: asyncio.Task[None] | None = None
+        while await self._any():
+            if at_work is not None:
+                await self._free_or_full(at_work)
             await self._gather()
             if batch := self._take():
-                await self._answer(batch)
-                # Those answered now are likely to come back, and those before may be on their way.
-                expected, before = len(self._waiting) + len(batch) + before, len(batch)
-                self._crowd = min(expected, self._max_batch) if expected > 1 else self._max_batch
+                behind = asyncio.create_task(self._answer_crowd(batch))
+                if at_work is not None:
+                    await at_work
+                at_work = behind
+        if at_work is not None:
+            await at_work
+
+    async def _any(self) -> bool:
+        """Wait for items; False if there will be none any more."""
+        while not self._waiting and not self._stopping:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return bool(self._waiting)
+
+    async def _free_or_full(self, at_work: "asyncio.Task[None]") -> None:
+        """Wait until the model is free, or a batch that nobody could join any more is complete."""
+        at_work.add_done_callback(lambda _: self._complete.set())
+        while not at_work.done() and len(self._next()) < self._max_batch:
+            self._complete.clear()
+            await self._complete.wait()
 
     async def _gather(self) -> None:
         """Wait a moment for company: callers come in crowds.
@@ -147,14 +163,23 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         share = _GATHER_SHARE * self._seconds_per_call
         return min(max(share, _LEAST_GATHER_SECONDS), _MOST_GATHER_SECONDS)
 
-    def _take(self) -> list[_Item[RequestT, ResponseT]]:
+    def _next(self) -> list[_Item[RequestT, ResponseT]]:
         """The item that has waited longest, and up to `max_batch` - 1 others that can go with it."""
         first = self._waiting[:1]
-        batch = [item for item in self._waiting if item.key == first[0].key][: self._max_batch]
+        return [item for item in self._waiting if item.key == first[0].key][: self._max_batch]
+
+    def _take(self) -> list[_Item[RequestT, ResponseT]]:
+        batch = self._next()
         taken = set(map(id, batch))
         self._waiting = [item for item in self._waiting if id(item) not in taken]
         self._metrics.waiting.dec(len(batch))
         return batch
+
+    async def _answer_crowd(self, batch: list[_Item[RequestT, ResponseT]]) -> None:
+        await self._answer(batch)
+        # Those answered now are likely to come back, and those before may be on their way.
+        expected, self._before = len(self._waiting) + len(batch) + self._before, len(batch)
+        self._crowd = min(expected, self._max_batch) if expected > 1 else self._max_batch
 
     async def _answer(self, batch: list[_Item[RequestT, ResponseT]]) -> None:
         """Run the model for the batch; where that fails, for each item again by itself."""
@@ -162,7 +187,7 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         await asyncio.wait({call})
         error = call.exception()
         if error is None:
-            for item, response in zip(batch, call.result(), strict=True):
+            for item, response in call.result():
                 if not item.answer.done():
                     item.answer.set_result(response)
         elif len(batch) > 1:
@@ -172,17 +197,24 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         elif not batch[0].answer.done():
             batch[0].answer.set_exception(_failure(error))
 
-    def _call(self, batch: list[_Item[RequestT, ResponseT]]) -> Sequence[ResponseT]:
+    def _call(
+        self, batch: list[_Item[RequestT, ResponseT]]
+    ) -> list[tuple[_Item[RequestT, ResponseT], ResponseT]]:
+        """The items whose callers have not gone, each with its answer."""
+        wanted = [item for item in batch if not item.answer.done()]
+        self._metrics.abandoned.inc(len(batch) - len(wanted))
+        if not wanted:
+            return []
         began = time.perf_counter()
-        responses = self._model([item.request for item in batch])
-        if len(responses) != len(batch):
-            raise ModelFailure(f"the model gave {len(responses)} answers to {len(batch)} requests")
+        responses = self._model([item.request for item in wanted])
+        if len(responses) != len(wanted):
+            raise ModelFailure(f"the model gave {len(responses)} answers to {len(wanted)} requests")
         seconds = time.perf_counter() - began
-        self._metrics.batch_size.observe(len(batch))
+        self._metrics.batch_size.observe(len(wanted))
         self._metrics.model_seconds.inc(seconds)
         self._seconds_per_call += 0.2 * (seconds - self._seconds_per_call)
-        self._seconds_per_item += 0.2 * (seconds / len(batch) - self._seconds_per_item)
-        return responses
+        self._seconds_per_item += 0.2 * (seconds / len(wanted) - self._seconds_per_item)
+        return list(zip(wanted, responses, strict=True))
 
 
 def _failure(error: BaseException) -> RetoucheError:

@@ -1,6 +1,7 @@
 """Images of requests: references and data URIs to pixels, pixels to references."""
 
 import asyncio
+from collections.abc import Sequence
 
 from PIL import Image
 
@@ -16,9 +17,16 @@ async def referenced(store: ObjectStore, image: ImageInput) -> ImageRef:
     return await store_image(store, await asyncio.to_thread(decode, from_data_uri(image)))
 
 
+async def all_referenced(store: ObjectStore, images: Sequence[ImageInput]) -> list[ImageRef]:
+    """The reference of each."""
+    if not any(image.startswith("data:") for image in images):
+        return list(images)
+    return list(await asyncio.gather(*(referenced(store, image) for image in images)))
+
+
 async def load_image(store: ObjectStore, reference: ImageRef) -> Image.Image:
     """The RGB image behind a reference; ImageNotFound if the store has none."""
-    return await asyncio.to_thread(decode, await store.get_image(reference))
+    return await asyncio.to_thread(lambda: decode(store.read_image(reference)))
 
 
 async def store_image(store: ObjectStore, image: Image.Image) -> ImageRef:

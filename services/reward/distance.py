@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request, Response
 from PIL import Image
 
-from retouche.contract.payload import ImageInput, ImageRef
+from retouche.contract.payload import ImageRef
 from retouche.contract.stages import DistanceRequest, DistanceResponse
 from retouche.store import ObjectStore
 from services.full_batches import in_full_batches
 from services.reward.frechet import frechet_distance
 from services.reward.known import among
 from serving.app import require_ready, while_connected
-from serving.images import load_image, referenced
+from serving.images import all_referenced, load_image
 from serving.memo import answered
 
 _READ_AT_ONCE = 64  # images of a set: it may have thousands
@@ -46,7 +46,9 @@ async def distance(payload: DistanceRequest, request: Request, response: Respons
     readiness, state = require_ready(request), request.app.state
     spaces: Mapping[str, ImageSpace] = state.spaces
     (name,) = among([payload.reward or min(spaces, default="any")], spaces, "reward")
-    images, reference = [await _referenced(state.store, part) for part in (payload.images, payload.reference)]
+    images, reference = [
+        await all_referenced(state.store, part) for part in (payload.images, payload.reference)
+    ]
     complete = payload.model_copy(update={"images": images, "reference": reference, "reward": name})
     models = {name: readiness.models[name]}
 
@@ -58,7 +60,3 @@ async def distance(payload: DistanceRequest, request: Request, response: Respons
     return await while_connected(
         request, answered(request, response, "distance", models, complete, make, DistanceResponse)
     )
-
-
-async def _referenced(store: ObjectStore, images: Sequence[ImageInput]) -> list[ImageRef]:
-    return list(await asyncio.gather(*(referenced(store, image) for image in images)))

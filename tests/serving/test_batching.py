@@ -75,6 +75,28 @@ def test_what_gathers_while_the_model_is_busy_goes_together() -> None:
     assert run(use).batches == [[0], [1, 2, 3]]
 
 
+def test_a_full_batch_is_begun_right_behind_the_one_at_work_however_busy_the_event_loop_is() -> None:
+    async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
+        tasks = await while_busy(batcher, model, [1, 2, 3, 4])
+        model.at_work.clear()
+        model.free.set()
+        assert model.at_work.wait(10), "begun while this very line holds the event loop"
+        assert await asyncio.gather(*tasks) == [0, 2, 4, 6, 8]
+
+    assert run(use, max_batch=4).batches == [[0], [1, 2, 3, 4]]
+
+
+def test_a_batch_with_room_waits_for_company_while_the_model_is_busy() -> None:
+    async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
+        tasks = await while_busy(batcher, model, [1, 2, 3])
+        tasks += [asyncio.create_task(batcher(4))]
+        await asyncio.sleep(0)
+        model.free.set()
+        await asyncio.gather(*tasks)
+
+    assert run(use, max_batch=4).batches == [[0], [1, 2, 3, 4]]
+
+
 def test_a_crowd_that_finds_the_model_idle_goes_together() -> None:
     async def use(batcher: MicroBatcher[int, int], _: Doubler) -> None:
         assert await asyncio.gather(*(batcher(number) for number in (1, 2, 3))) == [2, 4, 6]
@@ -101,6 +123,17 @@ def test_an_item_whose_caller_has_gone_is_never_run() -> None:
         assert await tasks[2] == 4
 
     assert run(use).batches == [[0], [2]]
+
+
+def test_nor_is_one_who_leaves_a_full_batch_that_waits_behind_the_one_at_work() -> None:
+    async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
+        tasks = await while_busy(batcher, model, [1, 2])
+        tasks[1].cancel()
+        await asyncio.sleep(0)
+        model.free.set()
+        assert await tasks[2] == 4
+
+    assert run(use, max_batch=2).batches == [[0], [2]]
 
 
 def test_one_bad_item_fails_alone() -> None:
