@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from retouche.client import Retouche
 from retouche.contract.jobs import CurationSpec, JobRecord, StartingImage
@@ -52,6 +52,28 @@ def test_a_job_with_settings_of_its_own(
     assert (spec.style, spec.generation.width) == ("make it a pencil sketch", 128)
     assert [(rule.name, rule.margin) for rule in spec.rewards] == [("clip_preference", 0.05)]
     assert spec.generation.guidance_scale is None
+
+
+def test_a_job_by_keyboard_alone(gateway: str, visit: Callable[[str], Page]) -> None:
+    with studio_of(gateway) as url:
+        page = visit(url)
+        focused(page, page.get_by_role("tab", name="Jobs", exact=True))
+        page.keyboard.press("Enter")
+        page.locator("#prompts textarea").wait_for()
+        focused(page, page.locator("#prompts textarea"))
+        page.keyboard.type("a red circle")
+        focused(page, page.locator("#submit"))
+        page.keyboard.press("Enter")
+        expect(page.locator("#told")).to_contain_text("with 1 prompts")
+
+
+def focused(page: Page, wanted: Locator) -> None:
+    """Goes on with the tab key until that is focused."""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if wanted.evaluate("element => element === document.activeElement"):
+            return
+    raise AssertionError(f"{wanted} cannot be reached by keyboard")
 
 
 def picture(color: str) -> bytes:
