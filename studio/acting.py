@@ -32,6 +32,6 @@ def acting(gateways: Gateways, act: Act) -> Callable[[str, str | None], Awaitabl
 
 
 def possible(state: str) -> tuple[gr.Button, gr.Button]:
-    """The buttons that stop a job or run and go on with it: what is under way can be stopped, and what was
-    stopped or failed can go on."""
-    return gr.Button(interactive=state in _UNDER_WAY), gr.Button(interactive=state in ("failed", "cancelled"))
+    """The buttons that stop a job or run, which must be under way, and that set it going again, also where it
+    is stuck."""
+    return gr.Button(interactive=state in _UNDER_WAY), gr.Button(interactive=state != "finished")
