@@ -164,7 +164,7 @@ def milliseconds(client: Retouche, job_id: str, query: PairQuery) -> float:
 @contextmanager
 def studio_of(gateway: str) -> Iterator[str]:
     """The address of a studio, a process of its own as in production."""
-    port = free_ports()[0]
+    port = free_ports()["gateway"]
     process = subprocess.Popen([sys.executable, "-m", "studio", "--url", gateway, "--port", str(port)])
     url = f"http://{HOST}:{port}"
     try:
