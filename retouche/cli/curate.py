@@ -1,5 +1,6 @@
 """`retouche curate`: submit a job and follow it."""
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -92,7 +93,8 @@ def _source(
     else:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, "stdin")
-            copy.write_bytes(sys.stdin.buffer.read())
+            with copy.open("wb") as written:
+                shutil.copyfileobj(sys.stdin.buffer, written)
             uploaded = client.upload_prompts(copy, skipped=skipped)
     if skipped.count:
         console.print(f"left out {skipped.count:,} rows that cannot be used:", highlight=False)

@@ -75,10 +75,10 @@ def _folder(folder: Path, images: list[Path], wanted: Wanted, skipped: Skipped) 
         yield from _captioned(images, skipped)
         return
     file = open_file(metadata, str(metadata))
-    prompts = choose_column(file, wanted.column, COLUMNS, "--column")
+    prompts, there = choose_column(file, wanted.column, COLUMNS, "--column"), set(images)
     for row, prompt in rows_with_prompts(file, prompts, ("file_name",), skipped):
         image = folder / str(row.values.get("file_name"))
-        if image in images:
+        if image in there:
             yield Existing(prompt, str(image), image.read_bytes())
         else:
             skipped.add(row.place, f"file_name {row.values.get('file_name')!r} is no image of the folder")
