@@ -100,7 +100,7 @@ async def listing(
     """Jobs, the newest first; `cursor` is the last page's `next_cursor`."""
     reader = _reader(request)
     page, following = page_after(await reader.of(caller.tenant), cursor, limit)
-    return JobPage(jobs=[await reader.job(job_id) for job_id in page], next_cursor=following)
+    return JobPage(jobs=await asyncio.gather(*map(reader.job, page)), next_cursor=following)
 
 
 @router.get("/v1/jobs/{job_id}", dependencies=[READ])

@@ -1,8 +1,8 @@
 """What was asked for, as it was accepted: the records of jobs and of runs, which never change."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Generic, Literal, TypeVar
 
 from pydantic import ValidationError
@@ -14,6 +14,8 @@ from retouche.store import ObjectStore
 from retouche.tenancy import owned
 
 ENDED = ("finished", "failed", "cancelled")
+
+_READS_AT_ONCE = 32
 
 RecordT = TypeVar("RecordT", JobRecord, RunRecord)
 
@@ -68,14 +70,23 @@ class RecordReader(Generic[RecordT]):
 
     async def _newest_first(self, identifiers: Iterable[str]) -> list[str]:
         """Without those that have no record, as their store was full, and those that cannot be read."""
-        records = {}
-        for identifier in identifiers:
-            with suppress(NotFound):
-                try:
-                    records[identifier] = await self._known(identifier)
-                except ValidationError as error:
-                    _log.warning("left out: %s", self._unreadable(identifier, error))
+        named = list(identifiers)
+        records: dict[str, RecordT] = {}
+        for begin in range(0, len(named), _READS_AT_ONCE):
+            some = named[begin : begin + _READS_AT_ONCE]
+            for identifier, record in zip(some, await asyncio.gather(*map(self._listed, some)), strict=True):
+                if record is not None:
+                    records[identifier] = record
         return sorted(records, key=lambda identifier: records[identifier].created_at, reverse=True)
+
+    async def _listed(self, identifier: str) -> RecordT | None:
+        try:
+            return await self._known(identifier)
+        except NotFound:
+            return None
+        except ValidationError as error:
+            _log.warning("left out: %s", self._unreadable(identifier, error))
+            return None
 
     async def _known(self, identifier: str) -> RecordT:
         if identifier not in self._records:

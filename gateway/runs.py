@@ -101,7 +101,7 @@ async def listing(
     """Runs, the newest first; `cursor` is the last page's `next_cursor`."""
     reader = _reader(request)
     page, following = page_after(await reader.of(caller.tenant), cursor, limit)
-    return RunPage(runs=[await reader.run(run_id) for run_id in page], next_cursor=following)
+    return RunPage(runs=await asyncio.gather(*map(reader.run, page)), next_cursor=following)
 
 
 @router.get("/v1/runs/{run_id}", dependencies=[READ])
