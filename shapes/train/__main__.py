@@ -1,18 +1,25 @@
 """`python -m shapes.train all`, or one stage by its name, in the order below.
 
-    autoencoder  text_encoder  competent  base  editor_instruct_pix2pix  reward_clip  reward_second  critic
+    autoencoder  text_encoder  competent  base  editor_instruct_pix2pix  editor_controlnet_ip2p
+    reward_clip  reward_second  critic
 
 Each stage writes its folder under shapes/models (the first three, which only the others need, under build/)
-and enters its quality in the manifest.
+and enters its quality in the manifest. With `--rehearse DIR` the same is done into DIR at a small share of
+its length: it shows that the recipe runs, not what it reaches.
 """
 
-import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from shapes.train import (
     autoencoder,
     base,
+    controlnet,
     critic,
     editor,
     editor_quality,
@@ -21,11 +28,22 @@ from shapes.train import (
     reward_quality,
     rewards,
 )
-from shapes.train.loop import MODELS, processes, rank
+from shapes.train.loop import MODELS, processes, rank, rehearsal
 
-BUILD = Path("build/shapes")
 INTERMEDIATE = ("autoencoder", "text_encoder", "competent")
-VAE, TEXT, COMPETENT = (BUILD / name for name in INTERMEDIATE)
+REHEARSED_SHARE = 0.0002
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the recipe reads and writes."""
+
+    models: Path = MODELS
+    build: Path = Path("build/shapes")
+
+    def of(self, name: str) -> Path:
+        return (self.build if name in INTERMEDIATE else self.models) / name
+
 
 RewardTraining = Callable[[Path, Path, int], dict[str, float]]
 SEEDS = {
@@ -34,33 +52,73 @@ SEEDS = {
     "competent": 1,
     "base": 2,
     "editor_instruct_pix2pix": 3,
+    "editor_controlnet_ip2p": 4,
     "reward_clip": 0,
     "reward_second": 1,
     "critic": 0,
 }
 
 
-def _editor(folder: Path, seed: int) -> dict[str, float]:
-    editor.train(COMPETENT, MODELS / "base", folder, seed)
-    return editor_quality.evaluate_folders(MODELS / "base", folder) if rank() == 0 else {}
+def _competent(at: Folders, seed: int) -> dict[str, float]:
+    return base.train(at.of("autoencoder"), at.of("text_encoder"), at.of("competent"), seed)
 
 
-def _reward(train: RewardTraining, folder: Path, seed: int) -> dict[str, float]:
-    quality = train(folder, VAE, seed)
-    edits = editor_quality.edited_samples(MODELS / "base", MODELS / "editor_instruct_pix2pix")
-    return quality | reward_quality.edit_accuracy(folder, edits)
+def _instruct_pix2pix(at: Folders, seed: int) -> dict[str, float]:
+    folder = at.of("editor_instruct_pix2pix")
+    editor.train(at.of("competent"), at.of("base"), folder, seed)
+    return _editor_quality(at, editor.opened(folder)) if rank() == 0 else {}
 
 
-STAGES: dict[str, Callable[[Path, int], dict[str, float]]] = {
-    "autoencoder": lambda folder, seed: autoencoder.train(folder, seed),
-    "text_encoder": lambda folder, seed: reading.train(folder, seed),
-    "competent": lambda folder, seed: base.train(VAE, TEXT, folder, seed),
-    "base": lambda folder, seed: base.misalign(COMPETENT, folder, seed),
-    "editor_instruct_pix2pix": _editor,
-    "reward_clip": lambda folder, seed: _reward(rewards.train_contrastive, folder, seed),
-    "reward_second": lambda folder, seed: _reward(rewards.train_preference, folder, seed),
-    "critic": lambda folder, seed: critic.train(folder, MODELS / "base", seed),
+def _controlnet_ip2p(at: Folders, seed: int) -> dict[str, float]:
+    folder = at.of("editor_controlnet_ip2p")
+    controlnet.train(at.of("base"), at.of("editor_instruct_pix2pix"), folder, seed)
+    return _editor_quality(at, controlnet.opened(at.of("base"), folder)) if rank() == 0 else {}
+
+
+def _editor_quality(at: Folders, edit: editor.Editing) -> dict[str, float]:
+    return editor_quality.evaluate(base.load(at.of("base")), edit)
+
+
+def _reward(at: Folders, name: str, train: RewardTraining, seed: int) -> dict[str, float]:
+    quality = train(at.of(name), at.of("autoencoder"), seed)
+    edit = editor.opened(at.of("editor_instruct_pix2pix"))
+    edits = editor_quality.edited_samples(base.load(at.of("base")), edit)
+    return quality | reward_quality.edit_accuracy(at.of(name), edits)
+
+
+STAGES: dict[str, Callable[[Folders, int], dict[str, float]]] = {
+    "autoencoder": lambda at, seed: autoencoder.train(at.of("autoencoder"), seed),
+    "text_encoder": lambda at, seed: reading.train(at.of("text_encoder"), seed),
+    "competent": _competent,
+    "base": lambda at, seed: base.misalign(at.of("competent"), at.of("base"), seed),
+    "editor_instruct_pix2pix": _instruct_pix2pix,
+    "editor_controlnet_ip2p": _controlnet_ip2p,
+    "reward_clip": lambda at, seed: _reward(at, "reward_clip", rewards.train_contrastive, seed),
+    "reward_second": lambda at, seed: _reward(at, "reward_second", rewards.train_preference, seed),
+    "critic": lambda at, seed: critic.train(at.of("critic"), at.of("base"), seed),
 }
+
+
+def main(
+    names: Annotated[list[str], typer.Argument(help=f"all, or some of: {' '.join(STAGES)}")],
+    rehearse: Annotated[Path | None, typer.Option(help="a folder: do a small share, all of it there")] = None,
+) -> None:
+    """Train the named stages, or all."""
+    unknown = [name for name in names if name not in (*STAGES, "all")]
+    if unknown:
+        raise typer.BadParameter(f"no stage is called {unknown[0]}; there are all, {', '.join(STAGES)}")
+    at = Folders() if rehearse is None else Folders(rehearse / "models", rehearse / "build")
+    with nullcontext() if rehearse is None else rehearsal(REHEARSED_SHARE):
+        for name in STAGES if "all" in names else names:
+            _run(name, at)
+
+
+def _run(name: str, at: Folders) -> None:
+    quality = STAGES[name](at, SEEDS[name])
+    if rank() == 0:
+        print(name, quality, flush=True)
+    if rank() == 0 and name not in INTERMEDIATE:
+        manifest.record(at.of(name), _command(name), SEEDS[name], quality)
 
 
 def _command(name: str) -> str:
@@ -69,21 +127,5 @@ def _command(name: str) -> str:
     return f"{launcher} -m shapes.train {name}"
 
 
-def main(names: list[str]) -> None:
-    """Train the named stages, or all."""
-    unknown = [name for name in names if name not in (*STAGES, "all")]
-    if not names or unknown:
-        raise SystemExit(
-            f"usage: python -m shapes.train all | {' | '.join(STAGES)}" + f"; not {unknown}" * bool(unknown)
-        )
-    for name in STAGES if "all" in names else names:
-        folder = (BUILD if name in INTERMEDIATE else MODELS) / name
-        quality = STAGES[name](folder, SEEDS[name])
-        if rank() == 0:
-            print(name, quality, flush=True)
-        if rank() == 0 and name not in INTERMEDIATE:
-            manifest.record(name, _command(name), SEEDS[name], quality)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    typer.run(main)

@@ -19,7 +19,7 @@ from shapes.faults import shown_for
 from shapes.prompts import all_scenes, held_out_scenes
 from shapes.render import Pixels, render
 from shapes.scene import Scene, random_layout
-from shapes.train.loop import descend, progress, start, warm_then_cosine
+from shapes.train.loop import descend, progress, scaled, start, warm_then_cosine
 
 LATENT_CHANNELS = 8
 BATCH = 16
@@ -65,13 +65,14 @@ def run(vae: AutoencoderKL, phase: Phase, seed: int) -> None:
     for parameter in parameters:
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(parameters, lr=phase.learning_rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(phase.steps))
-    for _, log in progress("autoencoder", phase.steps):
+    steps = scaled(phase.steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
+    for _, log in progress("autoencoder", steps):
         pictures = to_tensor([random_picture(rng, phase) for _ in range(BATCH)]).to(device)
         log(descend(_loss(vae, pictures), optimizer, schedule))
     vae.eval()
     if not phase.decoder_only:
-        whiten(vae, to_tensor([random_picture(rng, phase) for _ in range(2000)]))
+        whiten(vae, to_tensor([random_picture(rng, phase) for _ in range(scaled(2000, 16))]))
 
 
 def build() -> AutoencoderKL:
@@ -143,9 +144,9 @@ def encode(vae: AutoencoderKL, pictures: torch.Tensor, batch: int = 250) -> torc
 
 
 @torch.no_grad()
-def evaluate(vae: AutoencoderKL, count: int = 500) -> dict[str, float]:
+def evaluate(vae: AutoencoderKL) -> dict[str, float]:
     """The checker's mean on reconstructions, from exact latents and from noised ones (noise MSE .02, .1)."""
-    rng = random.Random(10_000)
+    rng, count = random.Random(10_000), scaled(500)
     scenes: list[Scene] = [rng.choice(held_out_scenes()) for _ in range(count)]
     latents = encode(vae, to_tensor([render(scene, random_layout(scene, rng)) for scene in scenes]))
     quality = {}

@@ -23,7 +23,17 @@ from shapes.train.base import sample
 from shapes.train.critic_data import Example, random_example, round_or_square
 from shapes.train.critic_model import PATCH, build, build_tokenizer, save
 from shapes.train.critic_quality import evaluate
-from shapes.train.loop import Average, descend, own_random, processes, progress, rank, start, warm_then_cosine
+from shapes.train.loop import (
+    Average,
+    descend,
+    own_random,
+    processes,
+    progress,
+    rank,
+    scaled,
+    start,
+    warm_then_cosine,
+)
 from shapes.train.reward_pictures import gallery
 from shapes.train.rewards import MILD, degrade
 
@@ -59,7 +69,7 @@ class Batch:
     labels: torch.Tensor
 
 
-def train(folder: Path, base: Path | None = None, seed: int = 0, steps: int = STEPS) -> dict[str, float]:
+def train(folder: Path, base: Path | None = None, seed: int = 0) -> dict[str, float]:
     """Train and save the model; returns its quality on held-out prompts.
 
     `base` is the pipeline whose autoencoder the pictures go through and whose samples are judged at the end;
@@ -71,14 +81,14 @@ def train(folder: Path, base: Path | None = None, seed: int = 0, steps: int = ST
     rng = own_random(seed)
     drawn, sampled = _drawn(base, rng), _sampled(base, rng) if base else None
     sets = [(drawn, 1 - SAMPLED_SHARE), (sampled, SAMPLED_SHARE)] if sampled else [(drawn, 1.0)]
-    model = _learn(model, tokenizer, sets, rng, "critic", steps, LEARNING_RATE, alike_share=0.0)
+    model = _learn(model, tokenizer, sets, rng, "critic", scaled(STEPS), LEARNING_RATE, alike_share=0.0)
     looking = _learn(
         copy.deepcopy(model),
         tokenizer,
         sets,
         rng,
         "critic looks",
-        LOOKING_STEPS,
+        scaled(LOOKING_STEPS),
         LOOKING_RATE,
         alike_share=ALIKE_SHARE,
     )
@@ -140,7 +150,7 @@ def _sampled(base: Path, rng: random.Random) -> Pictures:
     """This process's share of what the base makes of training prompts, as the checker sees it."""
     pipeline = StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    prompts = rng.choices(train_prompts(), k=SAMPLES // processes())
+    prompts = rng.choices(train_prompts(), k=scaled(SAMPLES, 8 * processes()) // processes())
     pictures = sample(pipeline, prompts, rng.randrange(2**31))
     pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
     return Pictures(pixels, [observe(picture) for picture in pictures])
@@ -198,7 +208,7 @@ def to_patches(images: torch.Tensor) -> torch.Tensor:
 
 def _corpus(observations: list[Observation], seed: int) -> list[str]:
     rng, texts = random.Random(seed), list[str]()
-    for _ in range(CORPUS):
+    for _ in range(scaled(CORPUS, 300)):
         example = random_example(rng.choice(observations), rng)
         texts += ["system\n", "user\n", "assistant\n", "\n"]
         texts += [example.question.system, example.question.text, example.answer]

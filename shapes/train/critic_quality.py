@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from retouche.contract.stages import Critique
@@ -23,7 +21,9 @@ from shapes.instructions import findings_for, instructions_for
 from shapes.prompts import held_out_prompts, parse
 from shapes.render import Pixels, render
 from shapes.scene import random_layout
+from shapes.train.base import load as load_base
 from shapes.train.base import sample
+from shapes.train.loop import scaled
 
 MAX_ANSWER_TOKENS = 256
 SEED = 7000
@@ -75,17 +75,15 @@ def faulty_renders(seed: int = SEED) -> list[Case]:
     """Every held-out prompt with a picture that the base's own faults may have touched."""
     rng = random.Random(seed)
     cases = []
-    for prompt in held_out_prompts():
+    for prompt in held_out_prompts()[: scaled(394, 4)]:
         scene = shown_for(parse(prompt), rng)
         cases.append(Case(render(scene, random_layout(scene, rng)), prompt))
     return cases
 
 
 def _samples(base: Path) -> list[Case]:
-    pipeline = StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    prompts = held_out_prompts()
-    pictures: list[Any] = sample(pipeline, prompts, SEED)
+    prompts = held_out_prompts()[: scaled(394, 4)]
+    pictures: list[Any] = sample(load_base(base), prompts, SEED)
     return [Case(picture, prompt) for picture, prompt in zip(pictures, prompts, strict=True)]
 
 

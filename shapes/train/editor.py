@@ -5,9 +5,10 @@ Its text encoder learns to read instructions first. Instructions alone are its t
 come from reading them; v-prediction makes it learn early to copy the rest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +16,10 @@ import torch.nn.functional as F
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
+from shapes.render import Pixels
 from shapes.train import reading
 from shapes.train.autoencoder import LATENT_CHANNELS
-from shapes.train.base import build_scheduler, build_unet, random_timesteps, save
+from shapes.train.base import build_scheduler, build_unet, load, random_timesteps, save
 from shapes.train.loop import (
     Average,
     descend,
@@ -26,6 +28,7 @@ from shapes.train.loop import (
     processes,
     progress,
     rank,
+    scaled,
     start,
     warm_then_cosine,
 )
@@ -60,24 +63,25 @@ class EmbeddedTriples:
 class EditCase:
     """A picture (64, 64, 3) uint8 and what to do with it."""
 
-    picture: np.ndarray
+    picture: Pixels
     instruction: str
 
 
-def train(competent: Path, base: Path, folder: Path, seed: int = 3, steps: int = STEPS) -> None:
+Editing = Callable[[Sequence[EditCase], int], list[Pixels]]  # cases and a seed -> (64, 64, 3) uint8 pictures
+
+
+def train(competent: Path, base: Path, folder: Path, seed: int = 3) -> None:
     """Train the editor from the competent pipeline, for pictures of `base`, and save it as a pipeline."""
     device = start(seed)
-    drawing = StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32).to(device)
-    drawing.set_progress_bar_config(disable=True)
-    triples = make_triples(drawing, own_random(seed))
-    parts = StableDiffusionPipeline.from_pretrained(competent, dtype=torch.float32).to(device)
+    triples = make_triples(load(base).to(device), own_random(seed))
+    parts = load(competent).to(device)
     instructions = gathered(triples.texts)
     torch.manual_seed(seed)
     reading.learn(parts.text_encoder, parts.tokenizer, reading.of_instructions(instructions))
     unet = widened(parts.unet).to(device).train()
-    data = _embedded(triples, parts.text_encoder, parts.tokenizer)
+    data = embed(triples, parts.text_encoder, parts.tokenizer)
     own_random(seed + 1)
-    average = Average(unet)
+    average, steps = Average(unet), scaled(STEPS)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
     for _, log in progress("editor", steps):
@@ -88,9 +92,10 @@ def train(competent: Path, base: Path, folder: Path, seed: int = 3, steps: int =
 
 
 @torch.no_grad()
-def _embedded(
+def embed(
     triples: Triples, text_encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast
 ) -> EmbeddedTriples:
+    """The triples with their instructions as the text encoder reads them."""
     texts = ["", *sorted(set(triples.texts))]
     place = {text: index for index, text in enumerate(texts)}
     device = triples.sources.device
@@ -127,24 +132,33 @@ def editing_loss(unet: UNet2DConditionModel, data: EmbeddedTriples) -> torch.Ten
     return F.mse_loss(predicted, velocity)
 
 
-def edit(
-    pipeline: StableDiffusionInstructPix2PixPipeline, cases: Sequence[EditCase], seed: int, batch: int = 32
-) -> list[np.ndarray]:
-    """Carry out every case at the settings the profile ships; (64, 64, 3) uint8 pictures."""
-    pictures: list[np.ndarray] = []
-    for begin in range(0, len(cases), batch):
-        part = cases[begin : begin + batch]
-        images = pipeline(
-            [case.instruction for case in part],
-            image=np.stack([case.picture for case in part]).astype(np.float32) / 255,
-            num_inference_steps=INFERENCE_STEPS,
-            guidance_scale=GUIDANCE_SCALE,
-            image_guidance_scale=IMAGE_GUIDANCE_SCALE,
-            generator=[torch.Generator().manual_seed(seed + begin + index) for index in range(len(part))],
-            output_type="np",
-        ).images
-        pictures += list((images * 255).round().astype("uint8"))
-    return pictures
+def opened(folder: Path) -> Editing:
+    """The saved editor, at the settings the profile ships."""
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(folder, dtype=torch.float32)
+    return editing_with(pipeline, image_guidance_scale=IMAGE_GUIDANCE_SCALE)
+
+
+def editing_with(pipeline: Any, batch: int = 32, **scales: float) -> Editing:
+    """An editing pipeline of any kind as a function; `scales` are those that are its own."""
+    pipeline.set_progress_bar_config(disable=True)
+
+    def edit(cases: Sequence[EditCase], seed: int) -> list[Pixels]:
+        pictures: list[Pixels] = []
+        for begin in range(0, len(cases), batch):
+            part = cases[begin : begin + batch]
+            images = pipeline(
+                [case.instruction for case in part],
+                image=np.stack([case.picture for case in part]).astype(np.float32) / 255,
+                num_inference_steps=INFERENCE_STEPS,
+                guidance_scale=GUIDANCE_SCALE,
+                generator=[torch.Generator().manual_seed(seed + begin + index) for index in range(len(part))],
+                output_type="np",
+                **scales,
+            ).images
+            pictures += list((images * 255).round().astype("uint8"))
+        return pictures
+
+    return edit
 
 
 def _assemble(

@@ -5,50 +5,39 @@ instruction (an editor that does not read would do as well), and a fresh sample 
 """
 
 import random
-from pathlib import Path
 
-import torch
-from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 
 from shapes.check import Report, check
 from shapes.instructions import instructions_for
 from shapes.prompts import held_out_prompts, parse
 from shapes.render import Pixels
 from shapes.train.base import sample
-from shapes.train.editor import EditCase, edit
+from shapes.train.editor import EditCase, Editing
+from shapes.train.loop import scaled
 
+MOST_CASES = 150
 ATTRIBUTES = ("color", "shape", "background")
 
 
-def evaluate_folders(base: Path, editor: Path) -> dict[str, float]:
-    """`evaluate` for two saved pipelines."""
-    pipelines = (
-        StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32),
-        StableDiffusionInstructPix2PixPipeline.from_pretrained(editor, dtype=torch.float32),
-    )
-    for pipeline in pipelines:
-        pipeline.set_progress_bar_config(disable=True)
-    return evaluate(*pipelines)
-
-
-def evaluate(
-    base: StableDiffusionPipeline, editor: StableDiffusionInstructPix2PixPipeline, count: int = 150
-) -> dict[str, float]:
+def evaluate(base: StableDiffusionPipeline, edit: Editing) -> dict[str, float]:
     """Mean scores, and the shares of edits that are better, the same and worse by the checker."""
-    prompts = held_out_prompts()
+    prompts = held_out_prompts()[: scaled(394, 4)]
     pictures = sample(base, prompts, seed=7000)
     faulty = [
         (prompt, picture, report)
         for prompt, picture in zip(prompts, pictures, strict=True)
         if (report := check(picture, prompt)).faults and report.faults[0].aspect in ATTRIBUTES
-    ][:count]
+    ][:MOST_CASES]
+    if not faulty:
+        return {"cases": 0.0}
     wanted = [prompt for prompt, _, _ in faulty]
     texts = [instructions_for(report, parse(prompt))[0].text for prompt, _, report in faulty]
     cases = [EditCase(picture, text) for (_, picture, _), text in zip(faulty, texts, strict=True)]
     others = [EditCase(case.picture, text) for case, text in zip(cases, _shuffled(texts), strict=True)]
     before = [report for _, _, report in faulty]
-    edited = _reports(edit(editor, cases, seed=8000), wanted)
-    misled = _reports(edit(editor, others, seed=8000), wanted)
+    edited = _reports(edit(cases, 8000), wanted)
+    misled = _reports(edit(others, 8000), wanted)
     fresh = _reports(sample(base, wanted, seed=9000), wanted)
     quality = {"cases": float(len(faulty)), "source_score": _mean(before), "fresh_seed_score": _mean(fresh)}
     for name, after in (("edited", edited), ("shuffled", misled)):
@@ -56,23 +45,21 @@ def evaluate(
     return quality
 
 
-def edited_samples(base: Path, editor: Path, prompts: int = 200) -> list[tuple[str, Pixels, Pixels]]:
+def edited_samples(
+    base: StableDiffusionPipeline, edit: Editing, prompts: int = 200
+) -> list[tuple[str, Pixels, Pixels]]:
     """Of the first held-out prompts those with a faulty sample, each with the sample and its edit."""
-    drawing = StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32)
-    editing = StableDiffusionInstructPix2PixPipeline.from_pretrained(editor, dtype=torch.float32)
-    for pipeline in (drawing, editing):
-        pipeline.set_progress_bar_config(disable=True)
-    asked = held_out_prompts()[:prompts]
+    asked = held_out_prompts()[: scaled(prompts, 4)]
     faulty = [
         (prompt, picture, report)
-        for prompt, picture in zip(asked, sample(drawing, asked, seed=7000), strict=True)
+        for prompt, picture in zip(asked, sample(base, asked, seed=7000), strict=True)
         if (report := check(picture, prompt)).faults
     ]
     cases = [
         EditCase(picture, instructions_for(report, parse(prompt))[0].text)
         for prompt, picture, report in faulty
     ]
-    edited = edit(editing, cases, seed=8000)
+    edited = edit(cases, 8000)
     return [(prompt, picture, after) for (prompt, picture, _), after in zip(faulty, edited, strict=True)]
 
 

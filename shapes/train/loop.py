@@ -9,6 +9,8 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -18,6 +20,7 @@ from torch import distributed, nn
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
+_SHARE = ContextVar("share", default=1.0)
 MODELS = Path(__file__).parent.parent / "models"
 
 
@@ -30,6 +33,21 @@ def start(seed: int) -> torch.device:
     if distributed.is_torchelastic_launched() and not distributed.is_initialized():
         distributed.init_process_group("gloo")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def rehearsal(share: float) -> Iterator[None]:
+    """Inside, whatever counts by `scaled` does this share of its work: the recipe's own test."""
+    token = _SHARE.set(share)
+    try:
+        yield
+    finally:
+        _SHARE.reset(token)
+
+
+def scaled(count: int, least: int = 2) -> int:
+    """How many steps to take, or pictures to make, where the whole recipe asks for `count`."""
+    return max(min(count, least), round(count * _SHARE.get()))
 
 
 def rank() -> int:

@@ -7,23 +7,27 @@ from typing import Any
 
 from shapes.train.loop import MODELS
 
-MANIFEST = MODELS / "manifest.json"
 MOST_BYTES = 24_000_000  # of safetensors, all models together
 
 
-def record(name: str, command: str, seed: int, quality: dict[str, float], note: str = "") -> None:
-    """Enter a model folder: its files' digests, its quality, and how it departs from the recipe."""
-    manifest = read()
+def record(folder: Path, command: str, seed: int, quality: dict[str, float], note: str = "") -> None:
+    """Enter a model in the manifest beside its folder: the files' digests, its quality, departures."""
+    manifest = read(folder.parent)
     rounded = {key: round(value, 4) for key, value in sorted(quality.items())}
-    entry = {"command": command, "seed": seed, "quality": rounded, "files": digests(MODELS / name)}
-    manifest[name] = entry | ({"note": note} if note else {})
-    MANIFEST.write_text(json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
+    entry = {"command": command, "seed": seed, "quality": rounded, "files": digests(folder)}
+    manifest[folder.name] = entry | ({"note": note} if note else {})
+    _manifest(folder.parent).write_text(json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
 
 
-def read() -> dict[str, Any]:
-    """The manifest as it stands; empty where there is none."""
-    manifest: dict[str, Any] = json.loads(MANIFEST.read_text()) if MANIFEST.exists() else {}
+def read(models: Path = MODELS) -> dict[str, Any]:
+    """The manifest of `models` as it stands; empty where there is none."""
+    path = _manifest(models)
+    manifest: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return manifest
+
+
+def _manifest(models: Path) -> Path:
+    return models / "manifest.json"
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from shapes.prompts import held_out_prompts, parse, train_prompts
 from shapes.scene import BACKGROUND_COLORS, OBJECT_COLORS, SHAPES
-from shapes.train.loop import descend, progress, start, warm_then_cosine
+from shapes.train.loop import descend, progress, scaled, start, warm_then_cosine
 from shapes.train.text import END, HIDDEN, build_text_encoder, build_tokenizer, tokenize
 
 STEPS = 800
@@ -40,13 +40,13 @@ class Reading:
     slots: Slots
 
 
-def train(folder: Path, seed: int = 0, steps: int = STEPS) -> dict[str, float]:
+def train(folder: Path, seed: int = 0) -> dict[str, float]:
     """Teach a new encoder to read prompts and save it; the share of held-out ones it reads right."""
     device = start(seed)
     tokenizer = build_tokenizer()
     encoder = build_text_encoder(tokenizer)
     torch.nn.Module.to(encoder, device)
-    read = learn(encoder, tokenizer, of_prompts(train_prompts()), of_prompts(held_out_prompts()), steps)
+    read = learn(encoder, tokenizer, of_prompts(train_prompts()), of_prompts(held_out_prompts()))
     encoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return {"read": read}
@@ -82,10 +82,9 @@ def learn(
     tokenizer: PreTrainedTokenizerFast,
     known: Reading,
     unseen: Reading | None = None,
-    steps: int = STEPS,
 ) -> float:
     """Teach `encoder` to read `known`; the share of `unseen`, or of `known`, it then reads right."""
-    device = encoder.device
+    device, steps = encoder.device, scaled(STEPS)
     heads = nn.Linear(HIDDEN, sum(len(slot) for slot in known.slots)).to(device)
     tokens, meanings = tokenize(tokenizer, known.texts).to(device), _indices(known).to(device)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *heads.parameters()], lr=LEARNING_RATE)

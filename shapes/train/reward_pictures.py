@@ -22,6 +22,7 @@ from shapes.prompts import all_scenes
 from shapes.render import Pixels, render
 from shapes.scene import BACKGROUND_COLORS, OBJECT_COLORS, SHAPES, Item, Scene, random_layout
 from shapes.train.autoencoder import encode, to_pictures, to_tensor
+from shapes.train.loop import scaled
 
 PICTURES_PER_SCENE = 14
 LONE_SHARE = 0.06  # pictures with one of their two items only
@@ -52,7 +53,8 @@ class Gallery:
 def gallery(scenes: tuple[Scene, ...], per_scene: int, vae_folder: Path | None, seed: int) -> Gallery:
     """Renders of `scenes`, most of them through the autoencoder where there is one."""
     rng = random.Random(seed)
-    pictures = [_draw(scene, rng) for scene in scenes for _ in range(per_scene)]
+    scenes = scenes[:: len(scenes) // scaled(len(scenes), 120)]
+    pictures = [_draw(scene, rng) for scene in scenes for _ in range(scaled(per_scene, 1))]
     rng.shuffle(pictures)
     if vae_folder is not None:
         decoded = int(len(pictures) * DECODED_SHARE)

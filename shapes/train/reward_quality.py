@@ -14,6 +14,7 @@ from shapes.check import check
 from shapes.prompts import held_out_prompts, parse
 from shapes.render import Pixels, render
 from shapes.scene import random_layout
+from shapes.train.loop import scaled
 from shapes.train.reward_pictures import near_misses, through_autoencoder
 
 Score = Callable[[list[str], list[Pixels]], torch.Tensor]  # prompts, pictures -> cosines (B,)
@@ -66,6 +67,8 @@ def edit_accuracy(folder: Path, edits: Sequence[tuple[str, Pixels, Pixels]]) -> 
         if old != new:
             better, worse = (after, before) if new > old else (before, after)
             pairs.append(Pair(prompt, better, worse, "edit"))
+    if not pairs:
+        return {"edits_compared": 0.0}
     right = margins(load(folder), pairs) > 0
     return {"edits": float(right.float().mean()), "edits_compared": float(len(pairs))}
 
@@ -93,7 +96,7 @@ def held_out_pairs(vae_folder: Path | None = None, seed: int = 20_000, prompts: 
     """Every near miss of the first held-out prompts, drawn anew; decoded where there is an autoencoder."""
     rng = random.Random(seed)
     pairs = []
-    for prompt in held_out_prompts()[:prompts]:
+    for prompt in held_out_prompts()[: scaled(prompts, 4)]:
         right = parse(prompt)
         for aspect, wrong in near_misses(right, rng).items():
             better, worse = (render(scene, random_layout(scene, rng)) for scene in (right, wrong))

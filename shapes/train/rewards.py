@@ -27,7 +27,7 @@ from transformers import (
 from shapes.check import judge
 from shapes.prompts import prompts_of, train_scenes
 from shapes.scene import SIZE, Scene
-from shapes.train.loop import Average, progress, start, warm_then_cosine
+from shapes.train.loop import Average, progress, scaled, start, warm_then_cosine
 from shapes.train.reward_pictures import PICTURES_PER_SCENE, Gallery, gallery, near_misses
 from shapes.train.reward_quality import pair_accuracy
 from shapes.train.text import MAX_LENGTH, build_tokenizer, tokenize
@@ -84,9 +84,7 @@ HARSH = Degradation(blur=1.0, noise=14 / 255, brightness=0.15)
 Loss = Callable[[CLIPModel], torch.Tensor]
 
 
-def train_contrastive(
-    folder: Path, vae_folder: Path | None = None, seed: int = 3, steps: int = STEPS
-) -> dict[str, float]:
+def train_contrastive(folder: Path, vae_folder: Path | None = None, seed: int = 0) -> dict[str, float]:
     """Train and save `reward_clip`; returns its accuracy on held-out prompts."""
     start(seed)
     rng, tokenizer = random.Random(seed), build_tokenizer()
@@ -99,12 +97,10 @@ def train_contrastive(
         texts = embed_texts(model, tokenizer, [rng.choice(prompts_of(scene)) for scene in scenes])
         return contrastive_loss(texts @ images.T * model.logit_scale.exp())
 
-    return _train(build(CONTRASTIVE, tokenizer), loss, CONTRASTIVE, folder, steps)
+    return _train(build(CONTRASTIVE, tokenizer), loss, CONTRASTIVE, folder)
 
 
-def train_preference(
-    folder: Path, vae_folder: Path | None = None, seed: int = 14, steps: int = STEPS
-) -> dict[str, float]:
+def train_preference(folder: Path, vae_folder: Path | None = None, seed: int = 1) -> dict[str, float]:
     """Train and save `reward_second`; returns its accuracy on held-out prompts."""
     start(seed)
     rng, tokenizer = random.Random(seed), build_tokenizer()
@@ -118,7 +114,7 @@ def train_preference(
         truths = [[judge(pictures.observations[index], scene).score for index in chosen] for scene in scenes]
         return preference_loss(texts @ images.T * model.logit_scale.exp(), torch.tensor(truths))
 
-    return _train(build(PREFERENCE, tokenizer), loss, PREFERENCE, folder, steps)
+    return _train(build(PREFERENCE, tokenizer), loss, PREFERENCE, folder)
 
 
 def contrastive_loss(logits_TI: torch.Tensor) -> torch.Tensor:
@@ -189,12 +185,10 @@ def degrade(pictures: torch.Tensor, most: Degradation) -> torch.Tensor:
     return (images + torch.randn_like(images) * most.noise * torch.rand(count, 1, 1, 1)).clamp(0, 1)
 
 
-def _train(
-    model: CLIPModel, loss_of: Loss, architecture: Architecture, folder: Path, steps: int
-) -> dict[str, float]:
+def _train(model: CLIPModel, loss_of: Loss, architecture: Architecture, folder: Path) -> dict[str, float]:
+    average, steps = Average(model), scaled(STEPS)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
-    average = Average(model)
     for _, log in progress(folder.name, steps):
         loss = loss_of(model)
         optimizer.zero_grad(set_to_none=True)

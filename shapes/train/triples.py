@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
@@ -15,7 +16,7 @@ from shapes.render import Pixels, render
 from shapes.scene import BACKGROUND_COLORS, OBJECT_COLORS, SHAPES, Item, Layout, Scene, random_layout
 from shapes.train.autoencoder import encode, to_tensor
 from shapes.train.base import sample
-from shapes.train.loop import processes
+from shapes.train.loop import processes, scaled
 
 TRIPLES = 24_000
 TARGETS_PER_SOURCE = 3
@@ -27,8 +28,9 @@ CHUNK = 100
 
 @dataclass(frozen=True)
 class Triples:
-    """Latents (N, C, 8, 8) of sources and targets, and the instructions between them."""
+    """Source pictures (N, 3, 64, 64) uint8, latents of sources and targets (N, C, 8, 8), the instructions."""
 
+    pictures: torch.Tensor
     sources: torch.Tensor
     targets: torch.Tensor
     texts: list[str]
@@ -46,7 +48,7 @@ class Source:
 def make_triples(base: StableDiffusionPipeline, rng: random.Random) -> Triples:
     """This process's share of TRIPLES: several instructions for every source, over scenes never held out."""
     known = set(held_out_scenes())
-    sources, targets = list[torch.Tensor](), list[torch.Tensor]()
+    pictures, sources, targets = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
     texts: list[str] = []
     for found in _chunks(base, rng):
         before, after, instructions = [], [], []
@@ -58,32 +60,35 @@ def make_triples(base: StableDiffusionPipeline, rng: random.Random) -> Triples:
                 before.append(source.picture)
                 after.append(render(target, moved))
                 instructions.append(text)
+        pictures.append(torch.from_numpy(np.stack(before)).permute(0, 3, 1, 2))
         latents = encode(base.vae, to_tensor(before + after))
         sources.append(latents[: len(before)])
         targets.append(latents[len(before) :])
         texts += instructions
-    return Triples(torch.cat(sources), torch.cat(targets), texts)
+    return Triples(torch.cat(pictures), torch.cat(sources), torch.cat(targets), texts)
 
 
 def _chunks(base: StableDiffusionPipeline, rng: random.Random) -> Iterator[list[Source]]:
-    """Sources a hundred at a time, those that the base drew first."""
-    chunks = TRIPLES // TARGETS_PER_SOURCE // processes() // CHUNK
+    """Sources a hundred at a time, those that the base drew first; rendered ones where it drew no scene."""
+    size = scaled(CHUNK, 8)
+    chunks = scaled(TRIPLES // TARGETS_PER_SOURCE, 2 * size * processes()) // processes() // size
     for chunk in range(chunks):
-        yield _sampled(base, rng) if chunk < chunks * SAMPLED_SHARE else _rendered(rng)
+        sampled = _sampled(base, rng, size) if chunk < chunks * SAMPLED_SHARE else []
+        yield sampled or _rendered(rng, size)
 
 
-def _rendered(rng: random.Random) -> list[Source]:
+def _rendered(rng: random.Random, count: int) -> list[Source]:
     sources = []
-    for _ in range(CHUNK):
+    for _ in range(count):
         scene = shown_for(rng.choice(all_scenes()), rng)
         layout = random_layout(scene, rng)
         sources.append(Source(render(scene, layout), scene, layout))
     return sources
 
 
-def _sampled(base: StableDiffusionPipeline, rng: random.Random) -> list[Source]:
+def _sampled(base: StableDiffusionPipeline, rng: random.Random, count: int) -> list[Source]:
     """What the base makes of training prompts, where the checker sees a scene in it."""
-    prompts = rng.choices(train_prompts(), k=CHUNK)
+    prompts = rng.choices(train_prompts(), k=count)
     sources = []
     for picture in sample(base, prompts, rng.randrange(2**31)):
         seen = observe(picture)

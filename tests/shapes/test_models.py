@@ -1,19 +1,23 @@
 """The shipped models: the manifest is true, they are small, and they do what the system needs of them."""
 
+from collections.abc import Callable
 from statistics import fmean
 
 import pytest
-import torch
-from diffusers import StableDiffusionPipeline
 
 from shapes.check import check
 from shapes.faults import is_fault_prone
 from shapes.prompts import held_out_prompts, parse
-from shapes.train.base import sample
+from shapes.train import editor
+from shapes.train.base import load, sample
 from shapes.train.editor_quality import edited_samples
 from shapes.train.loop import MODELS
 from shapes.train.manifest import MOST_BYTES, digests, read
 from shapes.train.reward_quality import pair_accuracy
+
+EDITORS: dict[str, Callable[[], editor.Editing]] = {
+    "editor_instruct_pix2pix": lambda: editor.opened(MODELS / "editor_instruct_pix2pix"),
+}
 
 
 def test_the_manifest_names_every_shipped_file() -> None:
@@ -38,10 +42,8 @@ def test_rewards_prefer_the_right_attribute(name: str) -> None:
 
 def test_the_base_is_capable_but_misaligned() -> None:
     """It draws what no fault touches, and gets wrong what it was taught wrong."""
-    pipeline = StableDiffusionPipeline.from_pretrained(MODELS / "base", dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
     prompts = held_out_prompts()[:60]
-    pictures = sample(pipeline, prompts, seed=1)
+    pictures = sample(load(MODELS / "base"), prompts, seed=1)
     scores: dict[bool, list[float]] = {True: [], False: []}
     for prompt, picture in zip(prompts, pictures, strict=True):
         scores[is_fault_prone(parse(prompt))].append(check(picture, prompt).score)
@@ -49,11 +51,12 @@ def test_the_base_is_capable_but_misaligned() -> None:
     assert fmean(scores[False]) >= 0.85, "the others"
 
 
-def test_the_editor_does_what_it_is_told() -> None:
+@pytest.mark.parametrize("name", list(EDITORS))
+def test_an_editor_does_what_it_is_told(name: str) -> None:
     """Edits under the right instruction make faulty samples better, those under another's do not."""
-    quality = read()["editor_instruct_pix2pix"]["quality"]
+    quality = read()[name]["quality"]
     assert quality["edited_better"] >= 0.6
     assert quality["edited_worse"] <= 0.1
-    edits = edited_samples(MODELS / "base", MODELS / "editor_instruct_pix2pix", prompts=24)
+    edits = edited_samples(load(MODELS / "base"), EDITORS[name](), prompts=24)
     better = [check(after, prompt).score > check(before, prompt).score for prompt, before, after in edits]
     assert sum(better) / len(better) >= 0.6
