@@ -53,7 +53,7 @@ class Gallery:
 def gallery(scenes: tuple[Scene, ...], per_scene: int, vae_folder: Path | None, seed: int) -> Gallery:
     """Renders of `scenes`, most of them through the autoencoder where there is one."""
     rng = random.Random(seed)
-    scenes = scenes[:: len(scenes) // scaled(len(scenes), 120)]
+    scenes = scenes[:: len(scenes) // scaled(len(scenes), 200)]
     pictures = [_draw(scene, rng) for scene in scenes for _ in range(scaled(per_scene, 1))]
     rng.shuffle(pictures)
     if vae_folder is not None:

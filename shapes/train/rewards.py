@@ -218,9 +218,9 @@ def save(model: CLIPModel, architecture: Architecture, folder: Path) -> None:
 
 
 def _family_of_scenes(pictures: Gallery, rng: random.Random) -> list[Scene]:
-    """SCENES different scenes, each followed by its near misses."""
+    """SCENES different scenes, or all there are, each followed by its near misses."""
     scenes: dict[Scene, None] = {}
-    while len(scenes) < SCENES:
+    while len(scenes) < min(SCENES, len(pictures.of)):
         scene = _random_scene(pictures, rng)
         family = [scene, *near_misses(scene, rng).values()]
         scenes |= dict.fromkeys(member for member in family if member in pictures.of)

@@ -8,7 +8,7 @@ import pytest
 from shapes.check import check
 from shapes.faults import is_fault_prone
 from shapes.prompts import held_out_prompts, parse
-from shapes.train import editor
+from shapes.train import controlnet, editor
 from shapes.train.base import load, sample
 from shapes.train.editor_quality import edited_samples
 from shapes.train.loop import MODELS
@@ -17,6 +17,7 @@ from shapes.train.reward_quality import pair_accuracy
 
 EDITORS: dict[str, Callable[[], editor.Editing]] = {
     "editor_instruct_pix2pix": lambda: editor.opened(MODELS / "editor_instruct_pix2pix"),
+    "editor_controlnet_ip2p": lambda: controlnet.opened(MODELS / "base", MODELS / "editor_controlnet_ip2p"),
 }
 
 
