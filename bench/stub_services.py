@@ -103,8 +103,8 @@ def create_app(
     return app
 
 
-@router.post("/v1/generate")
-async def generate(payload: GenerateRequest, request: Request, response: Response) -> GenerateResponse:
+@router.post("/v1/generate", response_model=GenerateResponse)
+async def generate(payload: GenerateRequest, request: Request) -> Response:
     state = request.app.state
 
     async def make() -> GenerateResponse:
@@ -112,11 +112,11 @@ async def generate(payload: GenerateRequest, request: Request, response: Respons
         image = await _picture(state.store, _ORIGINAL_RED, payload.prompt, payload.seed)
         return GenerateResponse(image=image, model=MODELS["generation"])
 
-    return await answered(request, response, "generation", MODELS, payload, make, GenerateResponse)
+    return await answered(request, "generation", MODELS, payload, make)
 
 
-@router.post("/v1/critique")
-async def critique(payload: CritiqueRequest, request: Request, response: Response) -> CritiqueResponse:
+@router.post("/v1/critique", response_model=CritiqueResponse)
+async def critique(payload: CritiqueRequest, request: Request) -> Response:
     async def make() -> CritiqueResponse:
         await request.app.state.stub.work("critique", payload.prompt)
         finding = Finding(aspect="color", subject="the square", problem="is not red enough")
@@ -124,11 +124,11 @@ async def critique(payload: CritiqueRequest, request: Request, response: Respons
         found = Critique(description="a square", findings=findings)
         return CritiqueResponse(critique=found, model=MODELS["critique"])
 
-    return await answered(request, response, "critique", MODELS, payload, make, CritiqueResponse)
+    return await answered(request, "critique", MODELS, payload, make)
 
 
-@router.post("/v1/instruct")
-async def instruct(payload: InstructRequest, request: Request, response: Response) -> InstructResponse:
+@router.post("/v1/instruct", response_model=InstructResponse)
+async def instruct(payload: InstructRequest, request: Request) -> Response:
     async def make() -> InstructResponse:
         await request.app.state.stub.work("instruction", payload.prompt)
         count = 0 if "no_instructions" in payload.prompt else payload.max_instructions
@@ -138,11 +138,11 @@ async def instruct(payload: InstructRequest, request: Request, response: Respons
         ]
         return InstructResponse(instructions=instructions, model=MODELS["instruction"])
 
-    return await answered(request, response, "instruction", MODELS, payload, make, InstructResponse)
+    return await answered(request, "instruction", MODELS, payload, make)
 
 
-@router.post("/v1/edit")
-async def edit(payload: EditRequest, request: Request, response: Response) -> EditResponse:
+@router.post("/v1/edit", response_model=EditResponse)
+async def edit(payload: EditRequest, request: Request) -> Response:
     state = request.app.state
 
     async def make() -> EditResponse:
@@ -154,11 +154,11 @@ async def edit(payload: EditRequest, request: Request, response: Response) -> Ed
         image = await _picture(state.store, _ORIGINAL_RED + sign * redder, payload.image, payload.seed)
         return EditResponse(image=image, model=MODELS["editing"])
 
-    return await answered(request, response, "editing", MODELS, payload, make, EditResponse)
+    return await answered(request, "editing", MODELS, payload, make)
 
 
-@router.post("/v1/reward")
-async def reward(payload: RewardRequest, request: Request, response: Response) -> RewardResponse:
+@router.post("/v1/reward", response_model=RewardResponse)
+async def reward(payload: RewardRequest, request: Request) -> Response:
     state, names = request.app.state, payload.rewards or sorted(MARGINS)
 
     async def make() -> RewardResponse:
@@ -171,7 +171,7 @@ async def reward(payload: RewardRequest, request: Request, response: Response) -
             scores.append({name: Score(raw=by_name[name], published=by_name[name]) for name in names})
         return RewardResponse(scores=scores, models={name: MODELS[name] for name in names})
 
-    return await answered(request, response, "reward", MODELS, payload, make, RewardResponse)
+    return await answered(request, "reward", MODELS, payload, make)
 
 
 async def _picture(store: ObjectStore, red: int, *content: object) -> ImageRef:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel
@@ -11,8 +10,6 @@ from pydantic import BaseModel
 from retouche.contract.payload import ModelIdentity
 from retouche.contract.services import MEMO_HEADER
 from retouche.store import ObjectStore, memo_path
-
-ResponseT = TypeVar("ResponseT", bound=BaseModel)
 
 
 def memo_key(models: Mapping[str, ModelIdentity], request: BaseModel) -> str:
@@ -27,10 +24,9 @@ async def remembered(
     stage: str,
     models: Mapping[str, ModelIdentity],
     request: BaseModel,
-    make: Callable[[], Awaitable[ResponseT]],
-    response_type: type[ResponseT],
-) -> tuple[ResponseT, bool]:
-    """The answer remembered for this very request, or the one `make` gives; True if it was remembered.
+    make: Callable[[], Awaitable[BaseModel]],
+) -> tuple[bytes, bool]:
+    """The answer remembered for this very request, or the one `make` gives, as JSON; True if remembered.
 
     `request` must name its images by reference, not by content.
     """
@@ -38,23 +34,19 @@ async def remembered(
     async def made() -> bytes:
         return (await make()).model_dump_json().encode()
 
-    content, hit = await store.create_or_get(memo_path(stage, memo_key(models, request)), made)
-    return response_type.model_validate_json(content), hit
+    return await store.create_or_get(memo_path(stage, memo_key(models, request)), made)
 
 
 async def answered(
     request: Request,
-    response: Response,
     stage: str,
     models: Mapping[str, ModelIdentity],
     resolved: BaseModel,
-    make: Callable[[], Awaitable[ResponseT]],
-    response_type: type[ResponseT],
-) -> ResponseT:
+    make: Callable[[], Awaitable[BaseModel]],
+) -> Response:
     """`remembered` for a route: says in a header and a metric whether the memo had it."""
     state = request.app.state
-    answer, hit = await remembered(state.store, stage, models, resolved, make, response_type)
+    content, hit = await remembered(state.store, stage, models, resolved, make)
     outcome = "hit" if hit else "miss"
-    response.headers[MEMO_HEADER] = outcome
     state.metrics.memo.labels(outcome).inc()
-    return answer
+    return Response(content, headers={MEMO_HEADER: outcome}, media_type="application/json")

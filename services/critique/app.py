@@ -33,8 +33,8 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     return Readiness(models={"critique": identity}), backend.close
 
 
-@router.post("/v1/critique")
-async def critique(payload: CritiqueRequest, request: Request, response: Response) -> CritiqueResponse:
+@router.post("/v1/critique", response_model=CritiqueResponse)
+async def critique(payload: CritiqueRequest, request: Request) -> Response:
     """What a picture shows, and where it departs from its prompt."""
     readiness, state = require_ready(request), request.app.state
     image = await referenced(state.store, payload.image)
@@ -45,6 +45,4 @@ async def critique(payload: CritiqueRequest, request: Request, response: Respons
         verdict = await state.critic.answer(ask(payload.prompt), await state.store.get_image(image))
         return CritiqueResponse(critique=verdict, model=readiness.models["critique"])
 
-    return await while_connected(
-        request, answered(request, response, "critique", models, complete, make, CritiqueResponse)
-    )
+    return await while_connected(request, answered(request, "critique", models, complete, make))

@@ -40,8 +40,8 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     return Readiness(models={"editing": identity}), batcher.stop
 
 
-@router.post("/v1/edit")
-async def edit(payload: EditRequest, request: Request, response: Response) -> EditResponse:
+@router.post("/v1/edit", response_model=EditResponse)
+async def edit(payload: EditRequest, request: Request) -> Response:
     """One instruction carried out on one image: the same request always gives the same image."""
     readiness, state = require_ready(request), request.app.state
     await fetch(state.store, payload.adapter)
@@ -56,6 +56,4 @@ async def edit(payload: EditRequest, request: Request, response: Response) -> Ed
         return EditResponse(image=await store_image(state.store, edited), model=editor)
 
     models = {**readiness.models, "manner": model.manner(state.profile)}
-    return await while_connected(
-        request, answered(request, response, "editing", models, complete, make, EditResponse)
-    )
+    return await while_connected(request, answered(request, "editing", models, complete, make))

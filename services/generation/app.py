@@ -45,8 +45,8 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     return Readiness(models={"generation": identity}), batcher.stop
 
 
-@router.post("/v1/generate")
-async def generate(payload: GenerateRequest, request: Request, response: Response) -> GenerateResponse:
+@router.post("/v1/generate", response_model=GenerateResponse)
+async def generate(payload: GenerateRequest, request: Request) -> Response:
     """One image for one prompt: the same request always gives the same image."""
     readiness, state = require_ready(request), request.app.state
     await fetch(state.store, payload.adapter, state.base)
@@ -57,6 +57,4 @@ async def generate(payload: GenerateRequest, request: Request, response: Respons
         model = worn(readiness.models["generation"], payload.adapter)
         return GenerateResponse(image=await store_image(state.store, image), model=model)
 
-    return await while_connected(
-        request, answered(request, response, "generation", readiness.models, resolved, make, GenerateResponse)
-    )
+    return await while_connected(request, answered(request, "generation", readiness.models, resolved, make))

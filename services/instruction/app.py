@@ -33,8 +33,8 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     return Readiness(models={"instruction": identity}), backend.close
 
 
-@router.post("/v1/instruct")
-async def instruct(payload: InstructRequest, request: Request, response: Response) -> InstructResponse:
+@router.post("/v1/instruct", response_model=InstructResponse)
+async def instruct(payload: InstructRequest, request: Request) -> Response:
     """A critique as editing instructions, the most important first; none where it found nothing."""
     readiness, state = require_ready(request), request.app.state
     image = await referenced(state.store, payload.image)
@@ -47,6 +47,4 @@ async def instruct(payload: InstructRequest, request: Request, response: Respons
         edits = list(answer.instructions[: payload.max_instructions])
         return InstructResponse(instructions=edits, model=readiness.models["instruction"])
 
-    return await while_connected(
-        request, answered(request, response, "instruction", models, complete, make, InstructResponse)
-    )
+    return await while_connected(request, answered(request, "instruction", models, complete, make))

@@ -70,8 +70,8 @@ def _any_prompt(_: Judged) -> None:
     """All of a model's images can share a batch."""
 
 
-@router.post("/v1/reward")
-async def reward(payload: RewardRequest, request: Request, response: Response) -> RewardResponse:
+@router.post("/v1/reward", response_model=RewardResponse)
+async def reward(payload: RewardRequest, request: Request) -> Response:
     """Scores of images under a prompt; all of the service's reward models where none is named."""
     readiness, state = require_ready(request), request.app.state
     names = among(payload.rewards or sorted(state.batchers), state.batchers, "rewards")
@@ -91,9 +91,7 @@ async def reward(payload: RewardRequest, request: Request, response: Response) -
         rows = await asyncio.gather(*map(scored, groups))
         return RewardResponse(scores=list(chain.from_iterable(rows)), models=models)
 
-    return await while_connected(
-        request, answered(request, response, "reward", models, complete, make, RewardResponse)
-    )
+    return await while_connected(request, answered(request, "reward", models, complete, make))
 
 
 def _decoded(store: ObjectStore, images: Sequence[ImageRef]) -> list[Image.Image]:

@@ -40,8 +40,8 @@ class ImageSpace:
         return features
 
 
-@router.post("/v1/distance")
-async def distance(payload: DistanceRequest, request: Request, response: Response) -> DistanceResponse:
+@router.post("/v1/distance", response_model=DistanceResponse)
+async def distance(payload: DistanceRequest, request: Request) -> Response:
     """The Fréchet distance of two sets of images in a CLIP reward model's image space."""
     readiness, state = require_ready(request), request.app.state
     spaces: Mapping[str, ImageSpace] = state.spaces
@@ -57,6 +57,4 @@ async def distance(payload: DistanceRequest, request: Request, response: Respons
         apart = await asyncio.to_thread(frechet_distance, *features)
         return DistanceResponse(distance=apart, reward=name, model=models[name])
 
-    return await while_connected(
-        request, answered(request, response, "distance", models, complete, make, DistanceResponse)
-    )
+    return await while_connected(request, answered(request, "distance", models, complete, make))
