@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from retouche.identity import identify
+from trainer.whole import load_whole
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,7 @@ class Encoders:
 
     @cached_property
     def _vae(self) -> AutoencoderKL:
-        vae = AutoencoderKL.from_pretrained(
-            self.base, subfolder="vae", revision=self.revision, dtype=torch.float32, use_safetensors=True
-        )
+        vae: AutoencoderKL = load_whole(AutoencoderKL, self.base, self.revision, torch.float32, "vae")
         vae.enable_slicing()  # an image at a time: at 1024 pixels, in float32, one takes gigabytes
         return vae.eval().to(_device())
 
@@ -71,13 +70,7 @@ class Encoders:
         return [
             (
                 AutoTokenizer.from_pretrained(self.base, subfolder=f"tokenizer{suffix}", revision=revision),
-                kind.from_pretrained(
-                    self.base,
-                    subfolder=f"text_encoder{suffix}",
-                    revision=revision,
-                    dtype=torch.float32,
-                    use_safetensors=True,
-                )
+                load_whole(kind, self.base, self.revision, torch.float32, f"text_encoder{suffix}")
                 .eval()
                 .to(_device()),
             )
@@ -144,12 +137,10 @@ class RelationModel:
         return _short(str(identify(self.model, self.revision)))
 
     @cached_property
-    def _clip(self) -> CLIPModel:
-        clip = CLIPModel.from_pretrained(
-            self.model, revision=self.revision or "main", dtype=torch.float32, use_safetensors=True
-        )
-        torch.nn.Module.to(clip.eval(), _device())
-        return clip
+    def _clip(self) -> Any:
+        field = "objective.relation_model"
+        clip: Any = load_whole(CLIPModel, self.model, self.revision, torch.float32, field=field)
+        return clip.eval().to(_device())
 
     @cached_property
     def _readers(self) -> tuple[Any, CLIPImageProcessorPil]:

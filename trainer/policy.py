@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from peft import LoraConfig
 
 from retouche.contract.runs import Full, Lora, Tuning
-from retouche.errors import BadRequest, FieldProblem
 from trainer.batches import PairBatch
+from trainer.refusal import refused
+from trainer.whole import load_whole
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -53,15 +53,11 @@ def check_base(base: str, revision: str | None = None) -> None:
         config = DDPMScheduler.load_config(base, subfolder="scheduler", revision=revision)
         UNet2DConditionModel.load_config(base, subfolder="unet", revision=revision)
     except (OSError, ValueError) as error:
-        raise _refused(f"{base!r} is no Stable Diffusion pipeline that can be read: {error}") from None
+        raise refused("base", f"{base!r} is no Stable Diffusion pipeline that can be read: {error}") from None
     kind = config.get("prediction_type", "epsilon")
     if kind not in PREDICTION_TYPES:
         known = " or ".join(PREDICTION_TYPES)
-        raise _refused(f"{base!r} predicts {kind!r}; train a base that predicts {known}")
-
-
-def _refused(problem: str) -> BadRequest:
-    return BadRequest(f"base: {problem}", fields=[FieldProblem(field="base", problem=problem)])
+        raise refused("base", f"{base!r} predicts {kind!r}; train a base that predicts {known}")
 
 
 def load(
@@ -70,15 +66,17 @@ def load(
     """The policy over a pipeline folder or Hub id; new adapters, drawn from `seed`, change nothing yet.
 
     `dtype` is that of weights which are not trained; those that are stay in float32.
+
+    Raises:
+        BadRequest: the base cannot be trained, or its UNet is not whole.
     """
     check_base(base, revision)
-    options: dict[str, Any] = {"subfolder": "unet", "revision": revision, "use_safetensors": True}
     scheduler = DDPMScheduler.from_pretrained(base, subfolder="scheduler", revision=revision)
     if isinstance(tuning, Full):
-        unet = UNet2DConditionModel.from_pretrained(base, dtype=torch.float32, **options).train()
-        frozen = UNet2DConditionModel.from_pretrained(base, dtype=dtype, **options)
+        unet = load_whole(UNet2DConditionModel, base, revision, torch.float32, "unet").train()
+        frozen = load_whole(UNet2DConditionModel, base, revision, dtype, "unet")
         return Policy(unet, frozen.requires_grad_(False).eval(), scheduler)
-    unet = UNet2DConditionModel.from_pretrained(base, dtype=dtype, **options).requires_grad_(False)
+    unet = load_whole(UNet2DConditionModel, base, revision, dtype, "unet").requires_grad_(False)
     torch.manual_seed(seed)
     unet.add_adapter(adapter_config(tuning))
     for weight in unet.parameters():

@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 from retouche import logs
 from retouche.about import about
 from retouche.contract.runs import DiffusionRpo, RunResult, RunSpec, TrainingMetrics
-from retouche.errors import BadRequest, RetoucheError, StoreFull
+from retouche.errors import RetoucheError, StoreFull
 from retouche.identity import identify
 from retouche.local.process import die_with_parent
 from retouche.store import ObjectStore, run
@@ -34,6 +34,7 @@ from trainer.encoded import EncodedPairs
 from trainer.encoders import Encoders, RelationModel
 from trainer.loop import Cancelled, train
 from trainer.policy import Policy, check_base, load
+from trainer.refusal import refused
 from trainer.remote import Remote
 from trainer.settings import Settings
 from trainer.sources.dataset import finished_pairs
@@ -102,9 +103,10 @@ def _agreed(go: bool) -> bool:
 
 def _prepared(remote: Remote, spec: RunSpec, folder: Path, cancelled: Cancelled, processes: int) -> Pairs:
     if spec.data.follow and processes > 1:
-        raise BadRequest(
-            f"data.follow: {processes} processes cannot share the stream of a running job; wait until it has "
-            "ended, or start the trainer with RETOUCHE_TRAIN_PROCESSES=1"
+        raise refused(
+            "data.follow",
+            f"{processes} processes cannot share the stream of a running job; wait until it has ended, or "
+            "start the trainer with RETOUCHE_TRAIN_PROCESSES=1",
         )
     check_base(_located(spec.base), spec.revision)
     remote.fetch_checkpoints(folder)
@@ -151,8 +153,8 @@ def _pairs(remote: Remote, spec: RunSpec, base: str, cancelled: Cancelled) -> Pa
     data, relations = spec.data, None
     if isinstance(spec.objective, DiffusionRpo):
         if spec.objective.relation_model is None:
-            raise BadRequest(
-                "objective.relation_model: diffusion_rpo needs a CLIP model; name a folder or Hub id"
+            raise refused(
+                "objective.relation_model", "diffusion_rpo needs a CLIP model; name a folder or Hub id"
             )
         relations = RelationModel(_located(spec.objective.relation_model))
     encoding = Encoding(Encoders(base, spec.revision), relations)

@@ -11,16 +11,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retouche.errors import BadImage, BadRequest, FieldProblem, PayloadTooLarge
+from retouche.errors import BadImage, PayloadTooLarge
 from retouche.images import decode, encode
 from retouche.store import ObjectStore
 from trainer.pairs import TrainingPair
+from trainer.refusal import refused
 
 _IMAGE = ("binary", "large_binary")
 _LABEL = ("double", "float", "halffloat", "int64", "int32", "int8")
 _TEXT = ("string", "large_string")
 COLUMNS = {"jpg_0": _IMAGE, "jpg_1": _IMAGE, "label_0": _LABEL, "label_1": _LABEL, "caption": _TEXT}
 _ROWS_AT_ONCE = 256
+_FIELD = "data.pick_a_pic"
 
 
 @dataclass(frozen=True)
@@ -59,19 +61,19 @@ async def folder_pairs(store: ObjectStore, folder: str) -> Imported:
         identity = sha256(f"{row['caption']}\n{chosen}\n{rejected}".encode()).hexdigest()[:32]
         pairs.append(TrainingPair(identity, row["caption"], chosen, rejected))
     if not pairs:
-        raise _refused(f"{folder} holds no pair to train on; rows were dropped as {dict(dropped)}")
+        raise refused(_FIELD, f"{folder} holds no pair to train on; rows were dropped as {dict(dropped)}")
     return Imported(pairs, dict(dropped), unreadable)
 
 
 def _files(folder: str) -> list[Path]:
     files = sorted(Path(folder).glob("data/train-*.parquet"))
     if not files:
-        raise _refused(f"{folder} holds no data/train-*.parquet that this trainer can read")
+        raise refused(_FIELD, f"{folder} holds no data/train-*.parquet that this trainer can read")
     for path in files:
         try:
             schema = pq.read_schema(path)
         except (pa.ArrowInvalid, OSError) as error:
-            raise _refused(f"{path} cannot be read as Parquet: {error}") from None
+            raise refused(_FIELD, f"{path} cannot be read as Parquet: {error}") from None
         _check_columns(path, schema)
     return files
 
@@ -79,9 +81,9 @@ def _files(folder: str) -> list[Path]:
 def _check_columns(path: Path, schema: pa.Schema) -> None:
     for name, types in COLUMNS.items():
         if name not in schema.names:
-            raise _refused(f"{path} lacks the column {name!r} of Pick-a-Pic; it has {schema.names}")
+            raise refused(_FIELD, f"{path} lacks the column {name!r} of Pick-a-Pic; it has {schema.names}")
         if (found := str(schema.field(name).type)) not in types:
-            raise _refused(f"{path} has {found} in the column {name!r}; write it as {types[0]}")
+            raise refused(_FIELD, f"{path} has {found} in the column {name!r}; write it as {types[0]}")
 
 
 def _rows(files: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -104,9 +106,3 @@ def _reason_to_drop(row: dict[str, Any]) -> str | None:
     if not row["jpg_0"] or not row["jpg_1"]:
         return "missing_image"
     return None if row["caption"] else "no_caption"
-
-
-def _refused(problem: str) -> BadRequest:
-    return BadRequest(
-        f"data.pick_a_pic: {problem}", fields=[FieldProblem(field="data.pick_a_pic", problem=problem)]
-    )
