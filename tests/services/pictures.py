@@ -1,9 +1,7 @@
 """Pictures of the shapes world as requests carry them."""
 
 import base64
-import time
 
-import httpx2
 from PIL import Image, ImageDraw
 
 from retouche.images import encode
@@ -21,10 +19,3 @@ def painted_over(picture: Pixels, text: str) -> Image.Image:
     image = Image.fromarray(picture)
     ImageDraw.Draw(image).multiline_text((1, 1), text, fill="black")
     return image
-
-
-def until_ready(service: httpx2.Client) -> None:
-    """Wait until the service has loaded its models."""
-    while (answer := service.get("/readyz")).status_code == 503 and "still loading" in answer.text:
-        time.sleep(0.05)
-    assert answer.is_success, answer.text

@@ -11,8 +11,8 @@ from services.critique.app import create_app
 from services.critique.settings import Settings
 from shapes.render import render
 from shapes.scene import Item, Placement, Scene
-from tests.live import live
-from tests.services.pictures import data_uri, painted_over, until_ready
+from tests.services.pictures import data_uri, painted_over
+from tests.services.ready import ready
 
 BLUE_CIRCLE = render(Scene((Item("blue", "circle"),), "white"), (Placement(32, 32, 26),))
 
@@ -20,11 +20,7 @@ BLUE_CIRCLE = render(Scene((Item("blue", "circle"),), "white"), (Placement(32, 3
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     store: Path = tmp_path_factory.mktemp("store")
-    with (
-        live(create_app(Settings(store=str(store)))) as url,
-        httpx2.Client(base_url=url, timeout=60) as client,
-    ):
-        until_ready(client)
+    with ready(create_app(Settings(store=str(store)))) as client:
         yield client
 
 

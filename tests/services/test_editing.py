@@ -13,9 +13,9 @@ from retouche.contract.payload import ModelIdentity
 from retouche.store import ObjectStore
 from services.editing.app import create_app
 from services.editing.settings import Settings
-from tests.live import live
 from tests.services.finished_runs import finish, random_adapter
-from tests.services.pictures import data_uri, until_ready
+from tests.services.pictures import data_uri
+from tests.services.ready import ready
 from tests.services.small_pipelines import write_controlnet
 from tests.services.untrained import untrained_profile
 
@@ -31,8 +31,7 @@ REQUEST = {
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     profile = untrained_profile(tmp_path_factory.mktemp("models"))
     settings = Settings(profile=profile, store=str(tmp_path_factory.mktemp("store")))
-    with live(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=60) as client:
-        until_ready(client)
+    with ready(create_app(settings)) as client:
         yield client
 
 
@@ -76,8 +75,7 @@ def test_base_and_controlnet_are_both_named_and_the_run_on_them(tmp_path: Path) 
     names["editing"]["model"] = names["generation"]["model"]
     Path(profile).write_text(yaml.safe_dump(names))
     settings = Settings(profile=profile, store=str(tmp_path / "store"))
-    with live(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=60) as client:
-        until_ready(client)
+    with ready(create_app(settings)) as client:
         (model,) = client.get("/readyz").json()["models"].values()
         assert model["id"] == "base+controlnet"
         base, on_it = model["revision"].split("+")

@@ -8,8 +8,7 @@ import pytest
 
 from services.generation.app import create_app
 from services.generation.settings import Settings
-from tests.live import live
-from tests.services.pictures import until_ready
+from tests.services.ready import ready
 from tests.services.untrained import untrained_profile
 
 PROMPT = "a red circle above a blue square on a gray background"
@@ -24,8 +23,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> str:
 def service(profile: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     """The service with an empty store, so that nothing is remembered."""
     settings = Settings(profile=profile, store=str(tmp_path_factory.mktemp("store")))
-    with live(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=60) as client:
-        until_ready(client)
+    with ready(create_app(settings)) as client:
         yield client
 
 
@@ -44,8 +42,7 @@ def drawn_together(service: httpx2.Client, seeds: range) -> list[str]:
 def alone(profile: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image of seed 0, asked for alone."""
     settings = Settings(profile=profile, store=str(tmp_path_factory.mktemp("store")))
-    with live(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=60) as client:
-        until_ready(client)
+    with ready(create_app(settings)) as client:
         return draw(client, 0)
 
 

@@ -16,9 +16,8 @@ from services.full_batches import in_full_batches
 from services.generation import model
 from services.generation.app import create_app
 from services.generation.settings import Settings
-from tests.live import live
 from tests.services.finished_runs import finish, random_adapter
-from tests.services.pictures import until_ready
+from tests.services.ready import ready
 from tests.services.small_pipelines import write_flux, write_stable_diffusion, write_stable_diffusion_xl
 
 TUNED, FOREIGN = "run-" + "a1" * 8, "run-" + "b2" * 8
@@ -49,8 +48,7 @@ def service(profile: GenerationProfile, tmp_path_factory: pytest.TempPathFactory
     ):
         finish(ObjectStore(store), run_id, random_adapter(base, folder / run_id), identify(profile.model))
     settings = Settings(profile=_written(profile, folder), store=store)
-    with live(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=60) as client:
-        until_ready(client)
+    with ready(create_app(settings)) as client:
         yield client
 
 

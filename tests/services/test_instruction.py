@@ -15,8 +15,8 @@ from shapes.instructions import critique_for, instructions_for
 from shapes.prompts import parse
 from shapes.render import render
 from shapes.scene import Item, Placement, Scene
-from tests.live import live
-from tests.services.pictures import data_uri, painted_over, until_ready
+from tests.services.pictures import data_uri, painted_over
+from tests.services.ready import ready
 
 PROMPT = "a purple circle left of a red square on a gray background"
 SHOWN = Scene((Item("blue", "circle"), Item("red", "square")), "white", "horizontal")
@@ -27,11 +27,7 @@ REPORT = check(PICTURE, PROMPT)
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     store: Path = tmp_path_factory.mktemp("store")
-    with (
-        live(create_app(Settings(store=str(store)))) as url,
-        httpx2.Client(base_url=url, timeout=60) as client,
-    ):
-        until_ready(client)
+    with ready(create_app(Settings(store=str(store)))) as client:
         yield client
 
 

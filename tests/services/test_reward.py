@@ -14,8 +14,8 @@ from services.reward.app import create_app
 from services.reward.settings import Settings
 from shapes.train.rewards import CONTRASTIVE, PREFERENCE, build, save
 from shapes.train.text import build_tokenizer
-from tests.live import live
-from tests.services.pictures import data_uri, until_ready
+from tests.services.pictures import data_uri
+from tests.services.ready import ready
 from tests.services.untrained import untrained_profile
 
 GRAY, RED = (data_uri(Image.new("RGB", (64, 64), color)) for color in ("gray", "red"))
@@ -28,8 +28,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]
         profile=profile_with_rewards(tmp_path_factory.mktemp("models")),
         store=str(tmp_path_factory.mktemp("store")),
     )
-    with live(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=60) as client:
-        until_ready(client)
+    with ready(create_app(settings)) as client:
         yield client
 
 

@@ -12,7 +12,7 @@ from retouche.contract.stages import RewardResponse
 from services.reward.app import create_app
 from services.reward.settings import Settings
 from tests.live import live
-from tests.services.pictures import data_uri, until_ready
+from tests.services.pictures import data_uri
 from tests.services.published import (
     EMBEDDING,
     PROMPTS,
@@ -28,6 +28,7 @@ from tests.services.published import (
     write_image_reward,
     write_weights,
 )
+from tests.services.ready import ready, until_ready
 from tests.services.untrained import untrained_profile
 
 KINDS = {"aesthetic", "clipscore", "hpsv2", "imagereward", "pickscore"}
@@ -64,8 +65,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]
     folder = tmp_path_factory.mktemp("models")
     profile = write_profile(folder, write_rewards(folder))
     settings = Settings(profile=profile, store=str(tmp_path_factory.mktemp("store")))
-    with live(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=60) as client:
-        until_ready(client)
+    with ready(create_app(settings)) as client:
         yield client
 
 

@@ -33,7 +33,7 @@ from tests.services.faulty_vlm import (
     slow,
     truncated,
 )
-from tests.services.pictures import until_ready
+from tests.services.ready import until_ready
 from worker.curate import ShardPrompts, curate
 from worker.limits import Limit
 from worker.prepare import prepare
