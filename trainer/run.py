@@ -26,6 +26,7 @@ from retouche.contract.runs import DiffusionRpo, RunResult, RunSpec, TrainingMet
 from retouche.errors import RetoucheError, StoreFull
 from retouche.identity import identify
 from retouche.local.process import die_with_parent
+from retouche.profile import located
 from retouche.store import ObjectStore, run
 from trainer import artifacts, checkpoints
 from trainer.batches import Pairs
@@ -42,7 +43,6 @@ from trainer.sources.pick_a_pic import folder_pairs
 from trainer.sources.stream import StreamedPairs
 
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_CHECKOUT = Path(__file__).parent.parent
 _log = logging.getLogger("retouche.trainer")
 
 
@@ -89,7 +89,7 @@ def _assist(remote: Remote, folder: Path) -> int:
     if not _agreed(False):
         return 0
     spec = remote.record().spec
-    pairs = _pairs(remote, spec, _located(spec.base), lambda: False)
+    pairs = _pairs(remote, spec, lambda: False)
     train(spec, _policy(spec), pairs, folder)
     return 0
 
@@ -108,14 +108,14 @@ def _prepared(remote: Remote, spec: RunSpec, folder: Path, cancelled: Cancelled,
             f"{processes} processes cannot share the stream of a running job; wait until it has ended, or "
             "start the trainer with RETOUCHE_TRAIN_PROCESSES=1",
         )
-    check_base(_located(spec.base), spec.revision)
+    check_base(_base(spec), spec.revision)
     remote.fetch_checkpoints(folder)
-    return _pairs(remote, spec, _located(spec.base), cancelled)
+    return _pairs(remote, spec, cancelled)
 
 
 def _policy(spec: RunSpec) -> Policy:
     dtype = _DTYPES[spec.optimisation.mixed_precision]
-    return load(_located(spec.base), spec.tuning, spec.seed, spec.revision, dtype)
+    return load(_base(spec), spec.tuning, spec.seed, spec.revision, dtype)
 
 
 def _train(
@@ -137,18 +137,18 @@ def _train(
         remote.cancelled()
         return
     result = RunResult(
-        base=identify(_located(spec.base), spec.revision),
+        base=identify(_base(spec), spec.revision),
         steps=steps,
         pairs=len(pairs),
         data_digest=pairs.digest,
         metrics=metrics,
         seconds=time.monotonic() - began,
     )
-    made = artifacts.write(folder, spec, _located(spec.base), policy, result)
+    made = artifacts.write(folder, spec, _base(spec), policy, result)
     remote.finish({"": made, "tensorboard": folder / "tensorboard"}, result)
 
 
-def _pairs(remote: Remote, spec: RunSpec, base: str, cancelled: Cancelled) -> Pairs:
+def _pairs(remote: Remote, spec: RunSpec, cancelled: Cancelled) -> Pairs:
     """The pairs that the specification names, encoded."""
     data, relations = spec.data, None
     if isinstance(spec.objective, DiffusionRpo):
@@ -156,8 +156,8 @@ def _pairs(remote: Remote, spec: RunSpec, base: str, cancelled: Cancelled) -> Pa
             raise refused(
                 "objective.relation_model", "diffusion_rpo needs a CLIP model; name a folder or Hub id"
             )
-        relations = RelationModel(_located(spec.objective.relation_model))
-    encoding = Encoding(Encoders(base, spec.revision), relations)
+        relations = RelationModel(located(spec.objective.relation_model))
+    encoding = Encoding(Encoders(_base(spec), spec.revision), relations)
     store, flips = remote.store, data.horizontal_flips
     if data.follow and data.job:
         return StreamedPairs(
@@ -187,10 +187,11 @@ def _pairs(remote: Remote, spec: RunSpec, base: str, cancelled: Cancelled) -> Pa
     return EncodedPairs(store, encoding, found, spec.seed)
 
 
-def _located(model: str | None) -> str:
-    """A folder named relative to the checkout as an absolute path; a Hub id as it is."""
-    folder = _CHECKOUT / (model or "")
-    return str(folder) if folder.is_dir() else model or ""
+def _base(spec: RunSpec) -> str:
+    """Where the base lies, which the gateway has filled in where the user named none."""
+    if spec.base is None:
+        raise refused("base", "the run was accepted without one; submit it again")
+    return located(spec.base)
 
 
 @contextmanager
