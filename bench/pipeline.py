@@ -23,6 +23,7 @@ from bench.stub_services import Stage
 from retouche.client.stages import StageClient
 from retouche.contract.jobs import SHARD_PROMPTS, CurationSpec, JobReport
 from retouche.contract.stages import STAGES
+from retouche.local.system import free_ports
 from worker.curate import ShardPrompts, curate
 from worker.limits import Limit
 from worker.prepare import prepare
@@ -117,7 +118,7 @@ def _least_seconds(report: JobReport, bottleneck: str) -> float:
 @contextmanager
 def served(stages: Mapping[str, Stage]) -> Iterator[dict[str, str]]:
     """Every stage's stub in a process of its own; yields their addresses."""
-    ports = _free_ports(len(STAGES))
+    ports = free_ports()[: len(STAGES)]
     with tempfile.TemporaryDirectory() as store:
         processes = []
         for stage, port in zip(STAGES, ports, strict=True):
@@ -134,14 +135,6 @@ def served(stages: Mapping[str, Stage]) -> Iterator[dict[str, str]]:
                 process.terminate()
             for process in processes:
                 process.wait(timeout=20)
-
-
-def _free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(listener.getsockname()[1]) for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 def _wait_for(port: int) -> None:

