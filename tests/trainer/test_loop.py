@@ -111,6 +111,7 @@ def test_a_stop_that_comes_with_the_last_step_changes_nothing(tmp_path: Path) ->
 _TRAIN = """
 import sys
 from pathlib import Path
+import torch
 from retouche.contract.runs import RunSpec
 from tests.trainer.tiny import NoisePairs
 from trainer.loop import train
@@ -118,8 +119,25 @@ from trainer.policy import load
 
 folder = Path(sys.argv[1])
 spec = RunSpec.model_validate_json((folder / "spec.json").read_text())
-train(spec, load(str(folder / "base"), spec.tuning, seed=0), NoisePairs(), folder)
+dtype = torch.bfloat16 if spec.optimisation.mixed_precision == "bf16" else torch.float32
+policy = load(str(folder / "base"), spec.tuning, seed=0, dtype=dtype)
+train(spec, policy, NoisePairs(), folder, lambda metrics: print(metrics.loss))
 """
+
+
+@pytest.mark.parametrize("tuning", [Lora(rank=4), Full()], ids=["lora", "full"])
+def test_mixed_precision_takes_nearly_the_same_steps(tmp_path: Path, tuning: Tuning) -> None:
+    """In a process of its own: accelerate knows one precision a process. On a GPU, where there is one."""
+    whole = spec(DiffusionDpo(beta=10.0), tuning, ema_decay=0.9)
+    plain = [metrics.loss for metrics in run(tmp_path / "plain", whole)]
+    folder = tmp_path / "mixed"
+    save_base(folder / "base")
+    how = whole.optimisation.model_copy(update={"mixed_precision": "bf16"})
+    (folder / "spec.json").write_text(whole.model_copy(update={"optimisation": how}).model_dump_json())
+    command = [sys.executable, "-c", _TRAIN, str(folder)]
+    trained = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert [float(line) for line in trained.stdout.splitlines()] == pytest.approx(plain, rel=0.05)
+    assert {weight.dtype for weight in weights(folder).values()} == {torch.float32}
 
 
 def test_a_killed_process_started_again_ends_with_the_same_bytes(tmp_path: Path) -> None:
