@@ -118,18 +118,19 @@ def _least_seconds(report: JobReport, bottleneck: str) -> float:
 @contextmanager
 def served(stages: Mapping[str, Stage]) -> Iterator[dict[str, str]]:
     """Every stage's stub in a process of its own; yields their addresses."""
-    ports = free_ports()[: len(STAGES)]
+    free = free_ports()
+    ports = {stage: free[stage] for stage in STAGES}
     with tempfile.TemporaryDirectory() as store:
         processes = []
-        for stage, port in zip(STAGES, ports, strict=True):
+        for stage, port in ports.items():
             made = stages[stage]
             values = json.dumps({stage: [made.latency_seconds, made.capacity, made.waiting]})
             command = [sys.executable, "-m", "bench.stub_services", "--store", store]
             processes.append(subprocess.Popen([*command, "--port", str(port), "--stages", values]))
         try:
-            for port in ports:
+            for port in ports.values():
                 _wait_for(port)
-            yield {stage: f"http://127.0.0.1:{port}" for stage, port in zip(STAGES, ports, strict=True)}
+            yield {stage: f"http://127.0.0.1:{port}" for stage, port in ports.items()}
         finally:
             for process in processes:
                 process.terminate()
