@@ -1,14 +1,16 @@
 """POST /v1/distance."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
 from PIL import Image
 
 from retouche.contract.payload import ImageRef
-from retouche.contract.stages import DistanceRequest, DistanceResponse
+from retouche.contract.stages import MOST_COMPARED, DistanceRequest, DistanceResponse
 from retouche.store import ObjectStore
 from services.full_batches import in_full_batches
 from services.reward.frechet import frechet_distance
@@ -18,26 +20,45 @@ from serving.images import all_referenced, load_image
 from serving.memo import answered
 
 _READ_AT_ONCE = 64  # images of a set: it may have thousands
+_REMEMBERED = 2 * MOST_COMPARED  # 160 MB where a model has a thousand dimensions
 
 router = APIRouter(tags=["reward"])
 
 
-@dataclass(frozen=True)
 class ImageSpace:
-    """Where a reward model places pictures: `features` of at most `max_batch` pictures at a time."""
+    """Where a reward model places pictures.
 
-    features: Callable[[Sequence[Image.Image]], list[list[float]]]
-    max_batch: int
+    Those placed last are remembered: whoever compares two models with one reference asks for it twice.
+    """
 
-    async def place(self, store: ObjectStore, images: Sequence[ImageRef]) -> list[list[float]]:
-        """The features of images of the store, in their order."""
-        features, whole = list[list[float]](), in_full_batches(self.features, self.max_batch)
-        for begin in range(0, len(images), _READ_AT_ONCE):
-            part = images[begin : begin + _READ_AT_ONCE]
+    def __init__(
+        self, features: Callable[[Sequence[Image.Image]], list[list[float]]], max_batch: int
+    ) -> None:
+        """`features` of at most `max_batch` pictures at a time, single-precision numbers."""
+        self._features = in_full_batches(features, max_batch)
+        self._max_batch = max_batch
+        self._placed: OrderedDict[ImageRef, NDArray[np.float32]] = OrderedDict()
+
+    async def place(self, store: ObjectStore, images: Sequence[ImageRef]) -> NDArray[np.float32]:
+        """The features, (N, D), of N images of the store."""
+        placed = {image: self._placed[image] for image in images if image in self._placed}
+        missing = [image for image in dict.fromkeys(images) if image not in placed]
+        for begin in range(0, len(missing), _READ_AT_ONCE):
+            part = missing[begin : begin + _READ_AT_ONCE]
             loaded = await asyncio.gather(*(load_image(store, image) for image in part))
-            for first in range(0, len(loaded), self.max_batch):
-                features += await asyncio.to_thread(whole, loaded[first : first + self.max_batch])
-        return features
+            for first in range(0, len(part), self._max_batch):
+                some = slice(first, first + self._max_batch)
+                found = await asyncio.to_thread(self._features, loaded[some])
+                placed |= zip(part[some], np.asarray(found, dtype=np.float32), strict=True)
+        self._remember(placed)
+        return np.stack([placed[image] for image in images])
+
+    def _remember(self, placed: Mapping[ImageRef, NDArray[np.float32]]) -> None:
+        for image, features in placed.items():
+            self._placed[image] = features
+            self._placed.move_to_end(image)
+        while len(self._placed) > _REMEMBERED:
+            self._placed.popitem(last=False)
 
 
 @router.post("/v1/distance", response_model=DistanceResponse)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Features = Sequence[Sequence[float]]
+Features = Sequence[Sequence[float]] | NDArray[np.float32]
 
 
 def frechet_distance(features: Features, reference: Features) -> float:
