@@ -63,12 +63,12 @@ async def _run(settings: Settings, job_id: str, shard: int) -> None:
     store = ObjectStore(settings.store)
     redis = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
     record = JobRecord.model_validate_json(await store.get(job_path(job_id, "spec.json")))
+    committed, ended = partial(store.exists, shard_path(job_id, "shards", shard)), False
     try:
-        if await _cancelled(store, job_id):
-            return
-        done_before = await store.exists(shard_path(job_id, "shards", shard))
-        ended = not done_before and await _curate_until_cancelled(settings, store, redis, record, shard)
-        if await store.exists(shard_path(job_id, "shards", shard)):
+        while not (ended or await _cancelled(store, job_id) or await committed()):
+            # Again where the job was cancelled and, while its calls ended, retried: nobody else takes it up.
+            ended = await _curate_until_cancelled(settings, store, redis, record, shard)
+        if await committed():
             await _tell_consumers(redis, job_id, shard)
         if ended:  # by this run: one that runs twice must not widen the job's window
             await asyncio.to_thread(_next, settings, record)

@@ -233,7 +233,7 @@ def test_killed_in_the_middle_of_a_shard(store: ObjectStore, redis_url: str, kil
             assert horse is not None
             if killed == "work-horse":
                 os.kill(horse, signal.SIGKILL)
-                after_kill = pair_ids(store, job_id, 1)
+                after_kill = pair_ids_at_the_end(store, redis_url, job_id)
             elif killed == "worker":
                 os.kill(pid, signal.SIGKILL)
                 until(lambda: not lives(horse))
@@ -242,13 +242,20 @@ def test_killed_in_the_middle_of_a_shard(store: ObjectStore, redis_url: str, kil
         if killed != "work-horse":
             expire_heartbeats(redis_url, job_id)
             with worker(store, redis_url, services):
-                after_kill = pair_ids(store, job_id, 1)
+                after_kill = pair_ids_at_the_end(store, redis_url, job_id)
         report = read_report(asyncio.run(store.get(shard_path(job_id, "shards", 0))))
         assert report.stages["generation"].remembered == 4, "nothing that was finished was made again"
         with Redis.from_url(redis_url) as connection:
-            until(lambda: not connection.exists(Job.key_for(shard_task_id(job_id, 0))))
             assert curate_queue(connection).failed_job_registry.count == 0, "RQ takes it for what it is: done"
     assert after_kill == undisturbed(ObjectStore(f"{store.url}-undisturbed"), redis_url)
+
+
+def pair_ids_at_the_end(store: ObjectStore, redis_url: str, job_id: str) -> list[str]:
+    """The identifiers of the pairs of the job's one shard, once RQ has done with it too."""
+    ids = pair_ids(store, job_id, 1)
+    with Redis.from_url(redis_url) as connection:
+        until(lambda: not connection.exists(Job.key_for(shard_task_id(job_id, 0))))
+    return ids
 
 
 def undisturbed(store: ObjectStore, redis_url: str) -> list[str]:
