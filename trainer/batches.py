@@ -53,7 +53,7 @@ def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 class WaitCancelled(Exception):
-    """The run was told to stop while it waited for pairs; the step that wanted them is not taken."""
+    """The run was told to stop while it waited for pairs, or encoded them: what wanted them is not done."""
 
 
 @dataclass(frozen=True)

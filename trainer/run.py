@@ -29,7 +29,7 @@ from retouche.local.process import die_with_parent
 from retouche.profile import located
 from retouche.store import ObjectStore, run
 from trainer import artifacts, checkpoints
-from trainer.batches import Pairs
+from trainer.batches import Pairs, WaitCancelled
 from trainer.encode import Encoding, encode_pairs
 from trainer.encoded import EncodedPairs
 from trainer.encoders import Encoders, RelationModel
@@ -74,6 +74,9 @@ def _lead(remote: Remote, folder: Path, cancelled: Cancelled, processes: int) ->
         pairs = _prepared(remote, spec, folder, cancelled, processes)
         _agreed(True)
         _train(remote, spec, folder, pairs, cancelled, began)
+    except WaitCancelled:  # while pairs were encoded; what has been stays
+        _agreed(False)
+        remote.cancelled()
     except RetoucheError as error:
         if error.retryable or isinstance(error, StoreFull):  # it may pass: the run is tried again
             raise
@@ -149,7 +152,7 @@ def _train(
 
 
 def _pairs(remote: Remote, spec: RunSpec, cancelled: Cancelled) -> Pairs:
-    """The pairs that the specification names, encoded."""
+    """The pairs that the specification names, encoded; WaitCancelled if told to stop before they are."""
     data, relations = spec.data, None
     if isinstance(spec.objective, DiffusionRpo):
         if spec.objective.relation_model is None:
@@ -182,7 +185,13 @@ def _pairs(remote: Remote, spec: RunSpec, cancelled: Cancelled) -> Pairs:
             for job in (data.job or "", *data.more_jobs)
             for pair in run(finished_pairs(store, job, data.reviewed, data.reviewed_until))
         ]
-    encode_pairs(store, encoding, found, flips, lambda done, of: _log.info("encoded %d of %d", done, of))
+
+    def told(done: int, of: int) -> None:
+        _log.info("encoded %d of %d", done, of)
+        if cancelled():
+            raise WaitCancelled
+
+    encode_pairs(store, encoding, found, flips, told)
     encoding.unload()
     return EncodedPairs(store, encoding, found, spec.seed)
 

@@ -216,6 +216,25 @@ def test_a_trainer_that_is_asked_for_one_run_ends_after_it(
     assert [client.run(run_id).state for run_id in runs] == ["failed", "queued"]
 
 
+def test_a_run_that_is_told_to_stop_while_it_encodes_its_pairs_does(
+    store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    spec = short_run(worlds.finished_job(store, shards=1, pairs=150))
+    run_id = spec.run_id(LOCAL)
+    record = RunRecord(id=run_id, tenant=LOCAL, spec=spec, created_at=datetime.now(UTC))
+    run(store.create(run_path(run_id, "spec.json"), record.model_dump_json().encode()))
+    command = [sys.executable, "-m", "trainer.run", run_id]
+    process = subprocess.Popen(command, cwd=CHECKOUT, env=environment(store, redis_url, tmp_path))
+    encoded = Path(store.url)
+    while not (encoded / "embeddings").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(timeout=60) == 0
+    latents, images = (list((encoded / kind).rglob("*.*")) for kind in ("latents", "images"))
+    assert len(latents) < len(images)
+    assert not run(store.folders(run_path(run_id, "checkpoints")))
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_trainer_that_is_told_to_stop_keeps_a_checkpoint_and_the_run_goes_on_elsewhere(
     client: Retouche, store: ObjectStore, redis_url: str, tmp_path: Path, processes: int
