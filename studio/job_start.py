@@ -63,7 +63,10 @@ def build() -> Start:
             elem_id="images",
         )
         side = gr.Radio(_SIDES, value="rejected", label="Of Pick-a-Pic’s pairs")
-    gr.HTML(f"<p class='notice bad too-large' role='alert' data-most-bytes='{MOST_BYTES}' hidden></p>")
+    gr.HTML(
+        f"<p class='notice bad too-large' role='alert' data-most-bytes='{MOST_BYTES}' hidden></p>",
+        elem_classes="refusal",
+    )
     return Start(prompts, file, images, side)
 
 

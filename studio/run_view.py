@@ -45,8 +45,10 @@ def evaluation_table(evaluation: Evaluation) -> str:
     """Every score of base and tuned model, with 95% intervals."""
     rows = "".join(
         f"<tr><th scope='row'>{_scorer(name)}"
-        f"<td class='n'>{found.base_mean:.4f}<td class='n'>{found.tuned_mean:.4f}"
-        f"<td class='n'>{found.difference:+.4f}<td class='n'>{found.win_rate:.3f}</tr>"
+        f"<td class='n' data-label='base'>{found.base_mean:.4f}"
+        f"<td class='n' data-label='tuned'>{found.tuned_mean:.4f}"
+        f"<td class='n' data-label='difference'>{found.difference:+.4f}"
+        f"<td class='n' data-label='win rate'>{found.win_rate:.3f}</tr>"
         for name, found in evaluation.judgements.items()
     )
     hacked = (
@@ -55,7 +57,8 @@ def evaluation_table(evaluation: Evaluation) -> str:
         else ""
     )
     return (
-        f"{hacked}<div class='scroll' tabindex='0' role='region' aria-label='Evaluation'><table class='jobs'>"
+        f"{hacked}<div class='scroll' tabindex='0' role='region' aria-label='Evaluation'>"
+        "<table class='jobs list'>"
         "<thead><tr><th>Score<th class='n'>Base<th class='n'>Tuned<th class='n'>Difference [95%]"
         f"<th class='n'>Win rate [95%]</tr></thead><tbody>{rows}</tbody></table></div>"
         f"<p class='note'>{evaluation.prompts:,} prompts, {evaluation.images_per_prompt} image(s) each, the "
