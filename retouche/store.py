@@ -16,6 +16,7 @@ tenants/<tenant>/jobs/<id>       empty: the tenant may see it; so runs/<id>, pro
 tenants/<tenant>/active/<id>     the job or run counts for the tenant's quota: the time since when
 latents/<vae>/ab/<hex>           an image's latents under its digest, per autoencoder
 embeddings/<encoder>/ab/<hex>    a prompt's embeddings under its digest, per text encoder
+relations/<clip>/ab/<hex>        what image and prompt are to a CLIP, under the digest of both
 runs/<id>/spec.json              a training run; beside it cancelled, failed.json and finished.json
 runs/<id>/evaluations/<hex>.json what was found when it was compared with its base, by content
 runs/<id>/metrics.jsonl          what it logged, one line a logging step

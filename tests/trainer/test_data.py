@@ -12,7 +12,7 @@ from PIL import Image
 
 from retouche.contract.runs import TrainingData
 from retouche.errors import BadRequest, Conflict, ImageNotFound, JobNotFound
-from retouche.images import decode, encode
+from retouche.images import decode
 from retouche.reviews import record_review
 from retouche.store import ObjectStore, image_path, run
 from shapes.train.loop import MODELS
@@ -218,10 +218,18 @@ def test_rows_that_prefer_neither_image_are_dropped_and_counted(tmp_path: Path, 
     assert imported.dropped == {"no_label": 1, "same_image": 1}
 
 
-def test_images_of_other_sizes_are_cut_to_the_base(store: ObjectStore) -> None:
-    wide = run(store.put_image(encode(Image.new("RGB", (200, 100), "red"))))
-    tall = run(store.put_image(encode(Image.new("RGB", (50, 90), "blue"))))
-    encode_pairs(store, encoding(), [TrainingPair("odd", "a red circle", wide, tall)])
+@pytest.mark.parametrize("size", [(192, 64), (64, 80)], ids=["wide", "tall"])
+def test_of_an_image_of_another_shape_the_middle_is_seen(size: tuple[int, int]) -> None:
+    red = Image.new("RGB", (64, 64), "red")
+    image = Image.new("RGB", size, "blue")
+    image.paste(red, ((size[0] - 64) // 2, (size[1] - 64) // 2))
+    middle, alone = Encoders(BASE).encode([image, red])
+    assert torch.equal(middle["latents"], alone["latents"])
+
+
+def test_an_image_of_another_size_is_scaled_to_that_of_the_base() -> None:
+    small, large = Encoders(BASE).encode([Image.new("RGB", size, "red") for size in ((64, 64), (90, 50))])
+    assert torch.allclose(small["latents"], large["latents"], atol=1e-4)
 
 
 def test_people_have_the_last_word_about_what_is_trained_on(store: ObjectStore) -> None:
