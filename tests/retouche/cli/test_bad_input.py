@@ -42,7 +42,7 @@ def refused(result: Result) -> str:
         (("jobs", "show", "seven"), "job_id"),
         (("jobs", "cancel", NO_JOB), f"there is no job {NO_JOB}"),
         (("jobs", "retry", NO_JOB), f"there is no job {NO_JOB}"),
-        (("up", "--port", "70000"), "65529"),
+        (("up", "--port", "70000"), "65461"),
         (("jobs", "shwo"), "No such command"),
     ],
 )
