@@ -51,7 +51,7 @@ def service(seconds: float, max_batch: int, max_waiting: int) -> FastAPI:
         await app.state.batcher.start()
         return Readiness(), app.state.batcher.stop
 
-    return create_app("Batched", router, load)
+    return create_app("Batched", router, load, isolating=True)
 
 
 def bare() -> FastAPI:
