@@ -1,0 +1,36 @@
+"""Margins are tried on scored edits by the worker's own rule; first they must be right, then productive."""
+
+from retouche.contract.jobs import EditTrace, ImageTrace
+from retouche.contract.stages import EditInstruction
+from shapes.check import check
+from shapes.margins import Edited, Tried, chosen, tried
+from shapes.render import render
+from shapes.scene import Item, Placement, Scene
+
+PROMPT = "a red circle on a gray background"
+INSTRUCTION = EditInstruction(action="background", target="the background", text="make the background gray")
+
+
+def edited(difference: float, gain: float) -> Edited:
+    """A picture whose background should be gray, and one edit of it that both reward models find better."""
+    picture = render(Scene((Item("red", "circle"),), "white"), (Placement(32, 32, 20),))
+    edit = EditTrace(
+        instruction=INSTRUCTION, seed=0, scores={"a": difference, "b": 2 * difference}, outcome="pair"
+    )
+    trace = ImageTrace(
+        prompt=PROMPT, prompt_index=0, image_index=0, seed=0, scores={"a": 0.0, "b": 0.0}, edits=[edit]
+    )
+    return Edited(trace, check(picture, PROMPT), [gain])
+
+
+def test_a_margin_drops_what_the_reward_models_hardly_see() -> None:
+    images = [edited(0.3, gain=0.5), edited(0.1, gain=-0.5), edited(-0.3, gain=-0.5)]
+    assert tried(images, {"a": 0.0, "b": 0.0}) == Tried({"a": 0.0, "b": 0.0}, 3, 2 / 3, 1.0)
+    assert tried(images, {"a": 0.2, "b": 0.0}) == Tried({"a": 0.2, "b": 0.0}, 2, 1.0, 2 / 3)
+    assert tried(images, {"a": 0.5, "b": 0.5}).pairs == 0
+
+
+def test_the_most_productive_of_the_right_ones_is_chosen() -> None:
+    low, middle, high = Tried({}, 9, 0.90, 0.9), Tried({}, 7, 0.96, 0.7), Tried({}, 2, 1.0, 0.2)
+    assert chosen([low, middle, high]) is middle
+    assert chosen([low]) is low
