@@ -138,7 +138,8 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
 
     async def _free_or_full(self, at_work: "asyncio.Task[None]") -> None:
         """Wait until the model is free, or a batch that nobody could join any more is complete."""
-        at_work.add_done_callback(lambda _: self._complete.set())
+        if not at_work.done():
+            at_work.add_done_callback(lambda _: self._complete.set())
         while not at_work.done() and len(self._next()) < self._max_batch:
             self._complete.clear()
             await self._complete.wait()

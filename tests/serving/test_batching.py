@@ -105,6 +105,18 @@ def test_a_crowd_that_finds_the_model_idle_goes_together() -> None:
     assert run(use).batches == [[1, 2, 3], [4]]
 
 
+def test_a_crowd_that_comes_back_one_by_one_goes_together_again() -> None:
+    async def use(batcher: MicroBatcher[int, int], _: Doubler) -> None:
+        await asyncio.gather(*(batcher(number) for number in (1, 2, 3)))
+        tasks = []
+        for number in (4, 5, 6):
+            tasks.append(asyncio.create_task(batcher(number)))
+            await asyncio.sleep(0.001)
+        assert await asyncio.gather(*tasks) == [8, 10, 12]
+
+    assert run(use).batches == [[1, 2, 3], [4, 5, 6]]
+
+
 def test_only_equal_keys_share_a_call_and_none_is_larger_than_allowed() -> None:
     async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
         tasks = await while_busy(batcher, model, [1, 100, 2, 3, 101])
