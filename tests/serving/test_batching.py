@@ -111,7 +111,8 @@ def test_a_crowd_that_comes_back_one_by_one_goes_together_again() -> None:
         tasks = []
         for number in (4, 5, 6):
             tasks.append(asyncio.create_task(batcher(number)))
-            await asyncio.sleep(0.001)
+            for _turn in range(3):
+                await asyncio.sleep(0)
         assert await asyncio.gather(*tasks) == [8, 10, 12]
 
     assert run(use).batches == [[1, 2, 3], [4, 5, 6]]
