@@ -25,6 +25,7 @@ from shapes.train import (
     editor_quality,
     manifest,
     reading,
+    reward_looking,
     reward_quality,
     rewards,
 )
@@ -86,6 +87,11 @@ def _reward(at: Folders, name: str, train: RewardTraining, seed: int) -> dict[st
     return quality | reward_quality.edit_accuracy(at.of(name), edits)
 
 
+def _preference(folder: Path, vae_folder: Path, seed: int) -> dict[str, float]:
+    rewards.train_preference(folder, vae_folder, seed)
+    return reward_looking.train(folder, vae_folder, seed)
+
+
 STAGES: dict[str, Callable[[Folders, int], dict[str, float]]] = {
     "autoencoder": lambda at, seed: autoencoder.train(at.of("autoencoder"), seed),
     "text_encoder": lambda at, seed: reading.train(at.of("text_encoder"), seed),
@@ -94,7 +100,7 @@ STAGES: dict[str, Callable[[Folders, int], dict[str, float]]] = {
     "editor_instruct_pix2pix": _instruct_pix2pix,
     "editor_controlnet_ip2p": _controlnet_ip2p,
     "reward_clip": lambda at, seed: _reward(at, "reward_clip", rewards.train_contrastive, seed),
-    "reward_second": lambda at, seed: _reward(at, "reward_second", rewards.train_preference, seed),
+    "reward_second": lambda at, seed: _reward(at, "reward_second", _preference, seed),
     "critic": lambda at, seed: critic.train(at.of("critic"), at.of("base"), seed),
 }
 

@@ -91,7 +91,7 @@ def train_contrastive(folder: Path, vae_folder: Path | None = None, seed: int = 
     pictures = gallery(train_scenes(), PICTURES_PER_SCENE, vae_folder, seed)
 
     def loss(model: CLIPModel) -> torch.Tensor:
-        scenes = _family_of_scenes(pictures, rng)
+        scenes = family_of_scenes(pictures, rng, SCENES)
         chosen = [rng.choice(pictures.of[scene]) for scene in scenes] + rng.sample(pictures.strays, STRAYS)
         images = embed_images(model, degrade(pictures.pictures[chosen], MILD), CONTRASTIVE)
         texts = embed_texts(model, tokenizer, [rng.choice(prompts_of(scene)) for scene in scenes])
@@ -107,7 +107,7 @@ def train_preference(folder: Path, vae_folder: Path | None = None, seed: int = 1
     pictures = gallery(train_scenes(), PICTURES_PER_SCENE, vae_folder, seed)
 
     def loss(model: CLIPModel) -> torch.Tensor:
-        scenes = [_random_scene(pictures, rng) for _ in range(GROUPS)]
+        scenes = [random_scene(pictures, rng) for _ in range(GROUPS)]
         chosen = [index for scene in scenes for index in _candidates(pictures, scene, rng)]
         images = embed_images(model, degrade(pictures.pictures[chosen], HARSH), PREFERENCE)
         texts = embed_texts(model, tokenizer, [rng.choice(prompts_of(scene)) for scene in scenes])
@@ -217,14 +217,14 @@ def save(model: CLIPModel, architecture: Architecture, folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def _family_of_scenes(pictures: Gallery, rng: random.Random) -> list[Scene]:
-    """SCENES different scenes, or all there are, each followed by its near misses."""
+def family_of_scenes(pictures: Gallery, rng: random.Random, count: int) -> list[Scene]:
+    """`count` different scenes, or all there are, each followed by its near misses."""
     scenes: dict[Scene, None] = {}
-    while len(scenes) < min(SCENES, len(pictures.of)):
-        scene = _random_scene(pictures, rng)
+    while len(scenes) < min(count, len(pictures.of)):
+        scene = random_scene(pictures, rng)
         family = [scene, *near_misses(scene, rng).values()]
         scenes |= dict.fromkeys(member for member in family if member in pictures.of)
-    return list(scenes)[:SCENES]
+    return list(scenes)[:count]
 
 
 def _candidates(pictures: Gallery, scene: Scene, rng: random.Random) -> list[int]:
@@ -237,7 +237,7 @@ def _candidates(pictures: Gallery, scene: Scene, rng: random.Random) -> list[int
     return chosen
 
 
-def _random_scene(pictures: Gallery, rng: random.Random) -> Scene:
+def random_scene(pictures: Gallery, rng: random.Random) -> Scene:
     return rng.choice(pictures.single if rng.random() < SINGLE_SHARE else pictures.scenes)
 
 
