@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
 from peft.utils.save_and_load import get_peft_model_state_dict
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from retouche.contract.runs import Full, RunResult, RunSpec
 from trainer.policy import Policy
@@ -83,15 +84,19 @@ def model_card(run_id: str, spec: RunSpec, result: RunResult) -> str:
 
 
 def save_adapter(policy: Policy, folder: Path) -> None:
-    """Write the LoRA as `pipeline.load_lora_weights` reads it."""
+    """Write the LoRA as `pipeline.load_lora_weights` reads it; the same LoRA is the same bytes."""
     state = convert_state_dict_to_diffusers(get_peft_model_state_dict(policy.unet))
     adapter = policy.unet.peft_config["default"].to_dict()  # without its alpha, diffusers takes the rank
-    adapter["target_modules"] = sorted(adapter["target_modules"])  # a set, and the file is always the same
+    adapter["target_modules"] = sorted(adapter["target_modules"])  # a set
+    described = json.dumps({f"unet.{name}": value for name, value in adapter.items()}, sort_keys=True)
+
+    def save(weights: dict[str, torch.Tensor], path: str) -> None:
+        # Not as diffusers does, with a second entry: safetensors writes several in an order of chance.
+        save_file(weights, path, metadata={LORA_ADAPTER_METADATA_KEY: described})
+
     xl = policy.unet.config.addition_embed_type == "text_time"
     kind = StableDiffusionXLPipeline if xl else StableDiffusionPipeline
-    kind.save_lora_weights(
-        folder, unet_lora_layers=state, unet_lora_adapter_metadata=adapter, safe_serialization=True
-    )
+    kind.save_lora_weights(folder, unet_lora_layers=state, save_function=save)
 
 
 def _save_pipeline(spec: RunSpec, base: str, policy: Policy, folder: Path) -> None:

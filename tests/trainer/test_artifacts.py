@@ -28,3 +28,12 @@ def test_plain_diffusers_with_the_lora_predicts_what_the_policy_does(tmp_path: P
     with torch.no_grad():
         expected, found = (unet(*inputs).sample for unet in (trained.unet, plain))
     assert torch.allclose(expected, found, atol=1e-5)
+
+
+def test_the_same_lora_is_the_same_bytes(tmp_path: Path) -> None:
+    trained = policy(tmp_path, Lora(rank=2, alpha=16))
+    written = set()
+    for time in range(16):
+        save_adapter(trained, tmp_path / str(time))
+        written.add((tmp_path / str(time) / "pytorch_lora_weights.safetensors").read_bytes())
+    assert len(written) == 1
