@@ -10,14 +10,13 @@ from pydantic import BaseModel, ValidationError
 from gateway.callers import READ, Caller
 from retouche.contract.jobs import EditingParameters, GenerationParameters
 from retouche.contract.profiles import DeployedProfile
-from retouche.contract.runs import RunSpec
+from retouche.contract.runs import PREDICTION_TYPES, RunSpec
 from retouche.errors import FieldProblem, Forbidden, InvalidPayload
 from retouche.profile import Profile, located
 
 router = APIRouter(tags=["jobs"])
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
 @router.get("/v1/profiles", dependencies=[READ])
@@ -92,10 +91,9 @@ def check_base(base: str, profile: Profile) -> None:
         kind = _SchedulerConfig.model_validate_json(config.read_bytes()).prediction_type
     except ValidationError as error:
         raise _invalid("base", f"{config} cannot be read: {error.errors()[0]['msg']}") from None
-    if kind not in _PREDICTION_TYPES:
-        raise _invalid(
-            "base", f"{base!r} predicts {kind!r}; it must be one of {', '.join(_PREDICTION_TYPES)}"
-        )
+    if kind not in PREDICTION_TYPES:
+        known = " or ".join(PREDICTION_TYPES)
+        raise _invalid("base", f"{base!r} predicts {kind!r}; train a base that predicts {known}")
 
 
 class _SchedulerConfig(BaseModel):

@@ -8,12 +8,11 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from peft import LoraConfig
 
-from retouche.contract.runs import Full, Lora, Tuning
+from retouche.contract.runs import PREDICTION_TYPES, Full, Lora, Tuning
 from trainer.batches import PairBatch
 from trainer.refusal import refused
 from trainer.whole import load_whole
 
-PREDICTION_TYPES = ("epsilon", "v_prediction")
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 
 

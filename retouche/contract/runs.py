@@ -13,6 +13,9 @@ from retouche.contract.stages import Seed
 
 RunState = Literal["queued", "running", "finished", "failed", "cancelled"]
 
+# What the UNet of a base may predict: for these there are objectives.
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+
 Beta = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
 
