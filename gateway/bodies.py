@@ -9,9 +9,8 @@ MOST_VALUES = 200_000  # validation takes a second for as many wrong ones, and 1
 
 async def check_values(request: Request) -> None:
     """PayloadTooLarge where objects and lists have too many members, all in all."""
-    body = getattr(
-        request, "_json", None
-    )  # Starlette's, where the route has read one: uploads must not be read
+    # Starlette's, where the route has read one: uploads must not be read.
+    body = getattr(request, "_json", None)
     values, parts = 0, [body]
     while parts:
         part = parts.pop()

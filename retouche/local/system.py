@@ -19,9 +19,8 @@ from retouche.local import redis_binary
 from retouche.local.process import STOP_SECONDS, Process
 
 HOST = "127.0.0.1"
-FIRST_PORT = (
-    8700  # the gateway's; the services follow in the order of STAGES, then Redis and the trainer's meters
-)
+# The gateway's; the services follow in the order of STAGES, then Redis and the trainer's meters.
+FIRST_PORT = 8700
 FIRST_WORKER_PORT = 8711  # beyond the studio's, one for the meters of each worker
 _READY_SECONDS = 180.0
 _MOST_RESTARTS = 5
