@@ -39,7 +39,7 @@ from retouche.meters import tell
 from retouche.pairs import write_pairs, write_traces
 from retouche.queue import curate_queue, enqueue_next
 from retouche.store import ObjectStore, job_path, shard_path
-from retouche.tenancy import own_images, owns
+from retouche.tenancy import own_images
 from worker.curate import Curation, ShardPrompts, curate
 from worker.limits import Limit, ServiceAway
 from worker.prepare import prepare
@@ -157,16 +157,7 @@ async def _prompts(store: ObjectStore, record: JobRecord, shard: int) -> ShardPr
         entry.content.prompt if isinstance(entry.content, StartingImage) else entry.content
         for entry in entries
     ]
-    seen = await asyncio.gather(*(_seen_by(store, record.tenant, image) for image in images))
-    return ShardPrompts(prompts, first, [entry.repeat for entry in entries], seen)
-
-
-async def _seen_by(store: ObjectStore, tenant: str, existing: StartingImage) -> StartingImage:
-    """What the tenant has not uploaded, it does not get by knowing the digest."""
-    if existing.image is None or await owns(store, tenant, "images", existing.image):
-        return existing
-    problem = f"image {existing.image} is not in the store; upload it with POST /v1/images first"
-    return existing.model_copy(update={"image": None, "problem": problem})
+    return ShardPrompts(prompts, first, [entry.repeat for entry in entries], images)
 
 
 async def _publish(redis: Redis, job_id: str, shard: int, curation: Curation) -> None:
