@@ -12,20 +12,19 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import httpx2
 import uvloop
 
+from bench import processes
 from bench.callers import Caller
+from bench.processes import free_port
 
 PATH = "/v1/work"
 ROUNDS = 5
@@ -50,24 +49,10 @@ class Overload:
     refusal_p99_ms: float
 
 
-@contextmanager
-def served(*options: str) -> Iterator[str]:
-    """`bench.batched_service` in a process of its own; yields its address once it is ready."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "bench.batched_service", "--port", str(port), *options]
-    process = subprocess.Popen(command)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        while process.poll() is None:
-            with suppress(httpx2.TransportError):
-                if httpx2.get(f"{url}/readyz", trust_env=False).is_success:
-                    break
-            time.sleep(0.05)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+def served(*options: str) -> AbstractContextManager[str]:
+    """The address of `bench.batched_service`, once it is ready."""
+    port = free_port()
+    return processes.served(port, "bench.batched_service", "--port", str(port), *options)
 
 
 def body(number: int) -> bytes:
@@ -178,7 +163,7 @@ def main() -> None:
     print(f"{f'items run for nobody, of {LEAVING} callers who left':<44} {nobody:>8}")
     ratios = {"throughput": round(share, 3), "served": round(found.served, 3)}
     figures = {"added_ms": round(added, 3), "refusal_p99_ms": round(found.refusal_p99_ms, 2)}
-    print(json.dumps({"bench": "overload", "ratios": ratios, **figures, "run_for_nobody": nobody}))
+    print(json.dumps({"benchmark": "overload", "ratios": ratios, **figures, "run_for_nobody": nobody}))
     within = added <= MOST_ADDED_MS and found.refusal_p99_ms <= MOST_REFUSAL_MS
     sys.exit(not within or any(ratios[name] < bar for name, bar in BARS.items()))
 

@@ -10,20 +10,19 @@ for and answers 429 to the rest. The sequential client makes one call at a time,
 import asyncio
 import json
 import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
+from bench.processes import started, wait_until_ready
 from bench.stub_services import Stage
 from retouche.client.stages import StageClient
 from retouche.contract.jobs import SHARD_PROMPTS, CurationSpec, JobReport
 from retouche.contract.stages import STAGES
-from retouche.local.system import free_ports
+from retouche.local.system import HOST, free_ports
 from worker.curate import ShardPrompts, curate
 from worker.limits import Limit
 from worker.prepare import prepare
@@ -67,7 +66,7 @@ def main() -> None:
     ratios = {found.bottleneck: round(found.ratio, 4) for found in measured}
     sequential = {found.bottleneck: round(found.sequential_ratio, 4) for found in measured}
     line = {"ratios": ratios, "refusing_ratio": round(refusing.ratio, 4), "sequential_ratios": sequential}
-    print(json.dumps({"bench": "pipeline", **line}))
+    print(json.dumps({"benchmark": "pipeline", **line}))
     sys.exit(min(ratios.values()) < BAR)
 
 
@@ -119,33 +118,17 @@ def _least_seconds(report: JobReport, bottleneck: str) -> float:
 def served(stages: Mapping[str, Stage]) -> Iterator[dict[str, str]]:
     """Every stage's stub in a process of its own; yields their addresses."""
     free = free_ports()
-    ports = {stage: free[stage] for stage in STAGES}
-    with tempfile.TemporaryDirectory() as store:
-        processes = []
-        for stage, port in ports.items():
-            made = stages[stage]
+    urls = {stage: f"http://{HOST}:{free[stage]}" for stage in STAGES}
+    with tempfile.TemporaryDirectory() as store, ExitStack() as processes:
+        stubs = {}
+        for stage, made in stages.items():
             values = json.dumps({stage: [made.latency_seconds, made.capacity, made.waiting]})
-            command = [sys.executable, "-m", "bench.stub_services", "--store", store]
-            processes.append(subprocess.Popen([*command, "--port", str(port), "--stages", values]))
-        try:
-            for port in ports.values():
-                _wait_for(port)
-            yield {stage: f"http://127.0.0.1:{port}" for stage, port in ports.items()}
-        finally:
-            for process in processes:
-                process.terminate()
-            for process in processes:
-                process.wait(timeout=20)
-
-
-def _wait_for(port: int) -> None:
-    for _ in range(600):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise RuntimeError(f"no stub service answers on port {port}")
+            place = ["--store", store, "--port", str(free[stage])]
+            stub = started("bench.stub_services", *place, "--stages", values)
+            stubs[stage] = processes.enter_context(stub)
+        for stage, url in urls.items():
+            wait_until_ready(url, stubs[stage])
+        yield urls
 
 
 if __name__ == "__main__":

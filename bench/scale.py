@@ -66,7 +66,7 @@ def main() -> None:
         | {"upload_seconds": uploaded, "upload_bytes": grown}
     )
     show(samples)
-    print(json.dumps({"bench": "scale", **{name: round(value, 4) for name, value in found.items()}}))
+    print(json.dumps({"benchmark": "scale", **{name: round(value, 4) for name, value in found.items()}}))
     sys.exit(found["ratio"] > GOAL)
 
 

@@ -9,25 +9,22 @@ Every request has a seed or images of its own: nothing is remembered. OMP_NUM_TH
 import argparse
 import asyncio
 import json
-import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import httpx2
 import uvloop
 from PIL import Image
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from bench import processes
 from bench.callers import Caller
 from retouche.contract.stages import (
     Critique,
@@ -183,33 +180,14 @@ def static_seconds(stage: Stage, size: int) -> float:
     return time.perf_counter() - began
 
 
-@contextmanager
-def served(name: str, port: int, profile: str, store: str) -> Iterator[str]:
-    """The service in a process of its own; yields its address once it is ready."""
-    settings = {
+def served(name: str, port: int, profile: str, store: str) -> AbstractContextManager[str]:
+    """The address of the service, once it is ready."""
+    environment = {
         "RETOUCHE_PROFILE": profile,
         "RETOUCHE_STORE": store,
         f"RETOUCHE_{name.upper()}_PORT": str(port),
     }
-    command = [sys.executable, "-m", f"services.{name}"]
-    process = subprocess.Popen(command, env=os.environ | settings)
-    try:
-        _until_ready(process, f"http://127.0.0.1:{port}")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def _until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
-    while process.poll() is None:
-        try:
-            if httpx2.get(f"{url}/readyz", trust_env=False).status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass
-        time.sleep(0.2)
-    raise RuntimeError(f"{process.args!r} ended before it was ready")
+    return processes.served(port, f"services.{name}", environment=environment)
 
 
 async def served_seconds(url: str, stage: Stage, callers: int = CALLERS) -> float:

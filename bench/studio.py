@@ -16,23 +16,22 @@ import random
 import shutil
 import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx2
 import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.table import Table
 
+from bench import processes
+from bench.processes import free_port
 from gateway.app import create_app
 from gateway.settings import Settings
 from retouche.client import Retouche
@@ -47,7 +46,6 @@ from retouche.contract.jobs import (
 from retouche.contract.pair_search import PairQuery
 from retouche.contract.payload import LOCAL, ModelIdentity
 from retouche.contract.stages import Critique, EditInstruction, Finding
-from retouche.local.system import HOST, free_ports
 from retouche.pairs import write_pairs
 from retouche.reviews import record_review
 from retouche.store import ObjectStore, job_path, shard_path
@@ -161,22 +159,10 @@ def milliseconds(client: Retouche, job_id: str, query: PairQuery) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-@contextmanager
-def studio_of(gateway: str) -> Iterator[str]:
-    """The address of a studio, a process of its own as in production."""
-    port = free_ports()["gateway"]
-    process = subprocess.Popen([sys.executable, "-m", "studio", "--url", gateway, "--port", str(port)])
-    url = f"http://{HOST}:{port}"
-    try:
-        while process.poll() is None:
-            with suppress(httpx2.TransportError):
-                if httpx2.get(f"{url}/healthz", trust_env=False).is_success:
-                    break
-            time.sleep(0.05)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
+def studio_of(gateway: str) -> AbstractContextManager[str]:
+    """The address of a studio, once it serves."""
+    port = free_port()
+    return processes.served(port, "studio", "--url", gateway, "--port", str(port), probe="/healthz")
 
 
 def first_content_ms(chromium: str, gateway: str, rounds: int) -> float:

@@ -63,6 +63,7 @@ def main(batch_size: int = 16, repeats: int = 12, lora: bool = True) -> None:
     alone = seconds["policy forward and backward"] + seconds["reference forward"]
     whole = seconds["whole step"]
     figures = {
+        "benchmark": "train_step",
         "batch_size": batch_size,
         "tuning": "lora" if lora else "full",
         "ratio": round(whole / alone, 3),

@@ -7,11 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-import httpx2
 import uvicorn
 from starlette.types import ASGIApp
+
+from bench.processes import wait_until_ready
 
 
 @contextmanager
@@ -47,13 +48,7 @@ def process(module: str, port: int, environment: Mapping[str, str]) -> Iterator[
     """`python -m module`, which serves at `port`, once it is ready; killed when the block is left."""
     served = subprocess.Popen([sys.executable, "-m", module], env=os.environ | environment)
     try:
-        for _ in range(1200):
-            if served.poll() is not None:
-                raise RuntimeError(f"{module} ended with code {served.returncode}")
-            with suppress(httpx2.TransportError):
-                if httpx2.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).is_success:
-                    break
-            time.sleep(0.1)
+        wait_until_ready(f"http://127.0.0.1:{port}", served)
         yield served
     finally:
         served.kill()

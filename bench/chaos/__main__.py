@@ -101,7 +101,7 @@ def report(
     print(f"{keeper.restarts} processes were started again")
     print(f"{len(keeper.recovery_seconds)} killed workers; their shards were queued again in {slowest:.1f} s")
     found = {
-        "bench": "chaos",
+        "benchmark": "chaos",
         "faults": faults,
         **{name: getattr(disturbed, name) for name in ("submitted", "paired", "filtered", "dead_lettered")},
         "lost": disturbed.lost,

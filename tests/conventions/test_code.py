@@ -62,8 +62,7 @@ def test_only_settings_read_the_environment(name: str, path: Path) -> None:
 
 STARTS_PROCESSES = (  # they pass theirs on to children
     "retouche/local/process.py",
-    "bench/pipeline.py",
-    "bench/services.py",
+    "bench/processes.py",
 )
 
 
