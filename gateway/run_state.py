@@ -10,7 +10,7 @@ import json
 from gateway.records import RecordReader
 from retouche.contract.runs import Artifact, Run, RunRecord, RunResult, RunState, TrainingMetrics
 from retouche.errors import NotFound, RunNotFound
-from retouche.store import ObjectStore, run_path
+from retouche.store import RUN_ENDS, ObjectStore, run_path
 
 
 class RunReader(RecordReader[RunRecord]):
@@ -26,10 +26,7 @@ class RunReader(RecordReader[RunRecord]):
         if run_id in self._finished:
             return True
         finished, *others = await asyncio.gather(
-            *(
-                self._store.exists(run_path(run_id, name))
-                for name in ("finished.json", "failed.json", "cancelled")
-            )
+            *(self._store.exists(run_path(run_id, marker)) for marker in RUN_ENDS)
         )
         if finished:
             self._finished.add(run_id)  # for ever: nobody has to look again

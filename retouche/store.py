@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+RUN_ENDS = ("finished.json", "failed.json", "cancelled")  # beside its specification; the first is for ever
+
 _S3_OPTIONS = ("endpoint", "region", "access_key_id", "secret_access_key")
 _CREATE_ATTEMPTS = 5
 
@@ -251,6 +253,11 @@ def review_path(job_id: str, name: str) -> str:
 
 def run_path(run_id: str, name: str) -> str:
     return f"runs/{run_id}/{name}"
+
+
+async def run_has_ended(store: ObjectStore, run_id: str) -> bool:
+    """Is there nothing to do: finished, failed or cancelled?"""
+    return any([await store.exists(run_path(run_id, marker)) for marker in RUN_ENDS])
 
 
 def _configuration(options: str, timeout_seconds: float) -> dict[str, Any]:

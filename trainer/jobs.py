@@ -11,7 +11,7 @@ from retouche.contract.runs import TrainingMetrics
 from retouche.errors import NotFound, StoreUnavailable
 from retouche.local.process import die_with_parent
 from retouche.meters import tell
-from retouche.store import ObjectStore, run, run_path
+from retouche.store import ObjectStore, run, run_has_ended, run_path
 from trainer.settings import Settings
 
 # What accelerate launches by, GPUs or not. Told to stop, it gives its processes time for a checkpoint.
@@ -26,17 +26,25 @@ class TrainerDied(Exception):
 
 def train(run_id: str) -> None:
     """Run the training process of a run to its end, or until SIGTERM: then it keeps a checkpoint first."""
+    store, told = ObjectStore(Settings().store), threading.Event()
+    _train(store, run_id, told)
+    # Again where the run was cancelled and, while its process ended, retried: nobody else takes it up.
+    while not (told.is_set() or run(run_has_ended(store, run_id))):
+        _train(store, run_id, told)
+
+
+def _train(store: ObjectStore, run_id: str, told: threading.Event) -> None:
+    """One training process, from its start to its end."""
     processes = Settings().train_processes
     launch = (*_LAUNCH, f"--nproc-per-node={processes}") if processes > 1 else ()
     command = [sys.executable, *launch, "-m", "trainer.run", run_id]
-    process, told = subprocess.Popen(command, preexec_fn=die_with_parent), threading.Event()
+    process = subprocess.Popen(command, preexec_fn=die_with_parent)
 
     def stop(*_: object) -> None:
         told.set()
         process.terminate()
 
     signal.signal(signal.SIGTERM, stop)
-    store = ObjectStore(Settings().store)
     while (code := _ended(process)) is None:
         _tell_metrics(store, run_id)
     if code != 0 and not told.is_set():  # the launcher of several processes ends badly when told to stop

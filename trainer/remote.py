@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from retouche.contract.runs import RunRecord, RunResult, TrainingMetrics
 from retouche.coordination import PROGRESSED_SECONDS, SHARDS_STREAM, events_channel, progressed_key
 from retouche.errors import NotFound, StoreUnavailable
-from retouche.store import ObjectStore, run, run_path
+from retouche.store import ObjectStore, run, run_has_ended, run_path
 from trainer import checkpoints
 
 _WATCH_SECONDS = 1.0
@@ -34,8 +34,7 @@ class Remote:
 
     def ended(self) -> bool:
         """Is there nothing to do: finished, failed or cancelled?"""
-        markers = ("finished.json", "failed.json", "cancelled")
-        return any(run(self.store.exists(self._path(marker))) for marker in markers)
+        return run(run_has_ended(self.store, self.run_id))
 
     def fetch_checkpoints(self, folder: Path) -> None:
         """Bring the newest checkpoint of the store into `folder`, unless it has one as new."""

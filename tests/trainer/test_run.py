@@ -34,6 +34,7 @@ from shapes.train.loop import MODELS
 from tests.gateway.conftest import settings_for
 from tests.live import live
 from tests.trainer import worlds
+from tests.until import until
 
 CHECKOUT = Path(__file__).parents[2]
 SHORT = Optimisation(
@@ -251,4 +252,21 @@ def test_a_trainer_that_is_told_to_stop_keeps_a_checkpoint_and_the_run_goes_on_e
     with another_gateway, trainer(store, redis_url, tmp_path / "there", processes):
         while client.run_metrics(run_id)[-1].step <= int(stopped_at):
             time.sleep(0.1)
+        client.cancel_run(run_id)
+
+
+def test_a_run_that_is_retried_while_it_still_stops_goes_on(
+    client: Retouche, store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    """Its task is at work until the process has ended; this gateway looks for lost runs once an hour."""
+    finished = worlds.finished_job(store)
+    spec = short_run(finished, steps=100_000, checkpoint_every_steps=50_000, log_every_steps=25)
+    run_id = client.submit_run(spec).id
+    with trainer(store, redis_url, tmp_path / "runs"):
+        until(lambda: client.run_metrics(run_id))
+        client.cancel_run(run_id)
+        until(lambda: run(store.folders(run_path(run_id, "checkpoints"))))
+        assert client.retry_run(run_id).state == "running"
+        stopped_at = client.run_metrics(run_id)[-1].step
+        until(lambda: client.run_metrics(run_id)[-1].step > stopped_at)
         client.cancel_run(run_id)
