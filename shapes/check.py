@@ -23,6 +23,7 @@ _FOREGROUND = 55.0  # distance from the background colour, of 442
 _CROSS = ndimage.generate_binary_structure(2, 1)
 
 Aspect = Literal["color", "shape", "background", "relation", "count"]
+ATTRIBUTES: tuple[Aspect, ...] = ("color", "shape", "background")  # what an editor puts right on the spot
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ class Report:
     @property
     def perfect(self) -> bool:
         return not self.faults
+
+    @property
+    def wrong_attribute(self) -> bool:
+        """Is a colour, a shape or the background not what the prompt says?"""
+        return any(fault.aspect in ATTRIBUTES for fault in self.faults)
 
 
 def check(pixels: Pixels, prompt: str | Scene) -> Report:

@@ -34,7 +34,6 @@ from shapes.truth import score as truth
 SHEET_ROWS = 8
 TRAINING_STEPS = 60
 EVALUATION_PROMPTS = 64
-ATTRIBUTES = ("color", "shape", "background")
 _console = Console(stderr=True)
 
 
@@ -97,7 +96,11 @@ def _figures(
     client: Retouche, job: Job, traces: Sequence[ImageTrace], pairs: Sequence[PreferencePair]
 ) -> dict[str, float | int]:
     """What the exact checker says of the generated images and of the pairs' labels."""
-    faulty = [trace for trace in traces if _attribute_fault(_judged(client, trace.image, trace.prompt))]
+    faulty = [
+        trace
+        for trace in traces
+        if (report := _judged(client, trace.image, trace.prompt)) is not None and report.wrong_attribute
+    ]
     places = {(trace.prompt_index, trace.image_index) for trace in faulty}
     from_faulty = [pair for pair in pairs if (pair.prompt_index, pair.image_index) in places]
     better = 0
@@ -124,10 +127,6 @@ def _judged(client: Retouche, image: str | None, prompt: str) -> Report | None:
 
 def _pixels(data: bytes) -> Pixels:
     return np.asarray(decode(data))
-
-
-def _attribute_fault(report: Report | None) -> bool:
-    return report is not None and any(fault.aspect in ATTRIBUTES for fault in report.faults)
 
 
 def _show(job: Job, figures: dict[str, float | int], sheet: Path) -> None:

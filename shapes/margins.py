@@ -28,7 +28,6 @@ from worker.pairing import judge, outcomes
 FIRST_PROMPT = 112  # the demo curates on the first 48 and evaluates on the 64 after them
 TRIED = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 WANTED = 0.95  # of the pairs truly better; the bar is .90, and a sample of a hundred is off by .03
-ATTRIBUTES = ("color", "shape", "background")
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,6 @@ class Edited:
     trace: ImageTrace
     report: Report
     gains: Sequence[float]  # of the checker's score, by edit
-
-    @property
-    def faulty(self) -> bool:
-        return any(fault.aspect in ATTRIBUTES for fault in self.report.faults)
 
 
 @dataclass(frozen=True)
@@ -97,9 +92,9 @@ def tried(images: Sequence[Edited], margins: Mapping[str, float]) -> Tried:
         judged = [judge(image.trace.scores, edit.scores, margins, "all") for edit in edits]
         for gain, judgement, outcome in zip(image.gains, judged, outcomes(judged, True, 1), strict=True):
             if outcome == "pair":
-                pairs, of_faulty = pairs + 1, of_faulty + image.faulty
+                pairs, of_faulty = pairs + 1, of_faulty + image.report.wrong_attribute
                 better += gain > 0 if judgement.verdict == "edit" else gain < 0
-    faulty = sum(image.faulty for image in images)
+    faulty = sum(image.report.wrong_attribute for image in images)
     return Tried(margins, pairs, better / max(1, pairs), of_faulty / max(1, faulty))
 
 

@@ -8,7 +8,7 @@ import random
 
 from diffusers import StableDiffusionPipeline
 
-from shapes.check import Report, check
+from shapes.check import ATTRIBUTES, Report, check
 from shapes.instructions import instructions_for
 from shapes.prompts import held_out_prompts, parse
 from shapes.render import Pixels
@@ -17,7 +17,6 @@ from shapes.train.editor import EditCase, Editing
 from shapes.train.loop import scaled
 
 MOST_CASES = 150
-ATTRIBUTES = ("color", "shape", "background")
 
 
 def evaluate(base: StableDiffusionPipeline, edit: Editing) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The miniature world: what a prompt means, what a picture shows, and that the checker is right about it."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,15 @@ def test_faults_are_the_corrections_that_are_needed(
     found = [(fault.aspect, fault.wanted, fault.seen, fault.position) for fault in report.faults]
     assert found == faults
     assert report.score < 1
+
+
+def test_an_attribute_is_what_one_object_or_the_background_is_like() -> None:
+    """A wrong order or number of objects is no attribute."""
+    picture = drawn(SCENE)
+    assert check(picture, replace(SCENE, background="white")).wrong_attribute
+    assert check(picture, replace(SCENE, items=(Item("red", "square"), BLUE_SQUARE))).wrong_attribute
+    assert not check(picture, replace(SCENE, axis="vertical")).wrong_attribute
+    assert not check(picture, Scene((RED_CIRCLE,), "gray")).wrong_attribute
 
 
 def test_a_relation_holds_only_between_objects_that_are_there() -> None:
