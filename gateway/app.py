@@ -1,16 +1,12 @@
 """The gateway: one address for everything."""
 
 import asyncio
-import logging
-import time
-from contextlib import suppress
 from functools import partial
 
 import httpx2
 import redis as blocking
 from fastapi import APIRouter, Depends, FastAPI
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from gateway import (
     deployed,
@@ -22,6 +18,7 @@ from gateway import (
     overview,
     pairs,
     prompts,
+    recovery,
     reviews,
     runs,
 )
@@ -35,23 +32,19 @@ from gateway.run_state import RunReader
 from gateway.settings import Settings
 from retouche.client.stages import StageClient, bearing, connections
 from retouche.contract.services import Readiness
-from retouche.coordination import RECOVERED_KEY
-from retouche.errors import RetoucheError
 from retouche.metrics import QueueMetrics
 from retouche.profile import load_profile
-from retouche.queue import curate_queue, look_after, train_queue
+from retouche.queue import curate_queue, train_queue
 from retouche.store import open_store
 from serving.app import Loaded, require_ready
 from serving.app import create_app as create
-
-_log = logging.getLogger("retouche.gateway")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway's application."""
     router = APIRouter(dependencies=[Depends(require_ready), Depends(check_values)])
-    parts = (images, prompts, jobs, pairs, reviews, runs, evaluations, forward, overview, deployed, keys)
-    for part in parts:
+    curating = (images, prompts, jobs, pairs, reviews, runs, evaluations)
+    for part in (*curating, forward, overview, deployed, keys, recovery):
         router.include_router(part.router)
     settings = settings or Settings()
     app = create(
@@ -84,7 +77,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     state.stages = StageClient(settings.service_urls, timeout_seconds=5, connect_timeout_seconds=2)
     state.replicas = httpx2.AsyncClient(timeout=overview.TIMEOUT_SECONDS, trust_env=False)
     state.queue_metrics = QueueMetrics(state.metrics.registry)
-    recovering = asyncio.create_task(_recover(app, settings), name="recover")
+    recovering = asyncio.create_task(recovery.keep_recovering(app, settings), name="recover")
 
     async def stop() -> None:
         recovering.cancel()
@@ -96,39 +89,3 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
         connection.close()
 
     return Readiness(), stop
-
-
-async def _recover(app: FastAPI, settings: Settings) -> None:
-    """At the start, again and again, and at once when Redis comes up empty: what it has not is enqueued.
-
-    Whatever a round comes to, there is a next one.
-    """
-    while True:
-        (failure,) = await asyncio.gather(_round(app, settings), return_exceptions=True)
-        if failure is not None:
-            known = isinstance(failure, RetoucheError | RedisError)
-            _log.warning(
-                "jobs and runs could not be recovered: %s", failure, exc_info=None if known else failure
-            )
-            await asyncio.sleep(settings.upkeep_seconds)
-
-
-async def _round(app: FastAPI, settings: Settings) -> None:
-    await jobs.recover_all(app)
-    await runs.recover_all(app)
-    await app.state.redis.set(RECOVERED_KEY, 1)
-    await _look_after_queues(app, settings)
-
-
-async def _look_after_queues(app: FastAPI, settings: Settings) -> None:
-    """Until it is time to recover, but no longer than Redis keeps what it has."""
-    end = time.monotonic() + settings.recover_seconds
-    while (left := end - time.monotonic()) > 0:
-        await asyncio.sleep(min(left, settings.upkeep_seconds))
-        with suppress(RedisError):
-            for queue in (app.state.queue, app.state.train_queue):
-                for state, tasks in (await asyncio.to_thread(look_after, queue)).items():
-                    app.state.queue_metrics.tasks.labels(queue.name, state).set(tasks)
-            if not await app.state.redis.exists(RECOVERED_KEY):
-                _log.warning("Redis has been emptied: what was in it is enqueued again")
-                return

@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from redis.exceptions import RedisError
 
 from gateway import changes
-from gateway.callers import ADMIN, CURATE, READ, TheCaller
+from gateway.callers import CURATE, READ, TheCaller
 from gateway.deployed import check_deployed
 from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
@@ -141,13 +141,6 @@ async def retry(job_id: OwnJob, request: Request) -> Job:
     await _enqueue_pending(request.app, job_id)
     await changes.announce(request.app.state.redis, job_id, "retry")
     return await reader.job(job_id)
-
-
-@router.post("/v1/recover", dependencies=[ADMIN])
-async def recover(request: Request) -> JobPage:
-    """Enqueue what is missing of every job that should be running; the jobs that had something missing."""
-    recovered = await recover_all(request.app)
-    return JobPage(jobs=[await _reader(request).job(job_id) for job_id in recovered])
 
 
 @router.get("/v1/jobs/{job_id}/events", response_class=EventSourceResponse, dependencies=[READ])

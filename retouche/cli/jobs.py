@@ -62,15 +62,15 @@ def retry(job_id: JobId, as_json: Json = False) -> None:
 
 
 def recover(as_json: Json = False) -> None:
-    """Set every unfinished job going again, after Redis was lost."""
+    """Set every unfinished job and run going again, after Redis was lost."""
     with gateway() as client:
-        jobs = client.recover()
+        recovered = client.recover()
     if as_json:
-        print_json([job.model_dump(mode="json") for job in jobs])
-    else:
-        console.print(
-            f"{len(jobs)} jobs had something missing: {', '.join(job.id for job in jobs) or 'none'}"
-        )
+        print_json(recovered.model_dump(mode="json"))
+        return
+    for kind, found in (("jobs", recovered.jobs), ("runs", recovered.runs)):
+        names = ", ".join(each.id for each in found) or "none"
+        console.print(f"{len(found)} {kind} had something missing: {names}")
 
 
 def _print(job: Job, as_json: bool) -> None:

@@ -32,6 +32,7 @@ from retouche.contract.keys import KeyId, KeyInfo, KeyPage, KeyRequest, NewKey, 
 from retouche.contract.overview import Overview
 from retouche.contract.pair_search import PairQuery, PairSearch
 from retouche.contract.profiles import DeployedProfile
+from retouche.contract.recovery import Recovered
 from retouche.contract.reviews import Decision, Review, Reviewed
 from retouche.contract.runs import Run, RunEvent, RunPage, RunSpec, TrainingMetrics
 from retouche.contract.services import ServiceStatus
@@ -185,9 +186,9 @@ class AsyncRetouche:
     async def retry(self, job_id: str) -> Job:
         return await self._json("POST", f"/v1/jobs/{job_id}/retry", Job)
 
-    async def recover(self) -> list[Job]:
-        """Set every unfinished job going again, after Redis was lost."""
-        return (await self._json("POST", "/v1/recover", JobPage)).jobs
+    async def recover(self) -> Recovered:
+        """Set every unfinished job and run going again, after Redis was lost."""
+        return await self._json("POST", "/v1/recover", Recovered)
 
     def events(self, job_id: str) -> AsyncIterator[JobEvent]:
         """The job's state now and at every change until it has ended; reconnects when the stream breaks."""

@@ -25,6 +25,7 @@ from retouche.contract.keys import KeyId, KeyInfo, NewKey, Scope
 from retouche.contract.overview import Overview
 from retouche.contract.pair_search import PairQuery, PairSearch
 from retouche.contract.profiles import DeployedProfile
+from retouche.contract.recovery import Recovered
 from retouche.contract.reviews import Decision, Review, Reviewed
 from retouche.contract.runs import Run, RunEvent, RunSpec, TrainingMetrics
 from retouche.contract.services import ServiceStatus
@@ -139,7 +140,7 @@ class Retouche:
     def retry(self, job_id: str) -> Job:
         return self._wait(self._client.retry(job_id))
 
-    def recover(self) -> list[Job]:
+    def recover(self) -> Recovered:
         return self._wait(self._client.recover())
 
     def events(self, job_id: str) -> Iterator[JobEvent]:

@@ -12,7 +12,7 @@ from gateway.app import create_app
 from gateway.job_state import JobReader
 from gateway.run_state import RunReader
 from gateway.settings import Settings
-from retouche.queue import curate_queue
+from retouche.queue import curate_queue, train_queue
 from retouche.store import ObjectStore, run, run_path
 from tests.gateway.server import serve
 from tests.gateway.shards import finish_shard
@@ -63,6 +63,16 @@ def test_a_finished_run_is_looked_at_once(gateway: httpx2.Client, store: ObjectS
     watched.asked.clear()
     assert run(reader.ended(run_id))
     assert watched.asked == []
+
+
+def test_a_run_that_redis_has_lost_is_enqueued_again(gateway: httpx2.Client, redis_url: str) -> None:
+    run_id = gateway.post("/v1/runs", json={"data": {"pick_a_pic": "/data"}}).json()["id"]
+    assert gateway.post("/v1/recover").json() == {"jobs": [], "runs": []}
+    redis = Redis.from_url(redis_url)
+    redis.flushall()
+    recovered = gateway.post("/v1/recover").json()
+    assert [(found["id"], found["state"]) for found in recovered["runs"]] == [(run_id, "queued")]
+    assert train_queue(redis).job_ids == [run_id]
 
 
 def test_what_another_version_has_written_is_told_and_holds_nothing_up(
