@@ -17,7 +17,7 @@ from gateway.rate import take_token
 from gateway.settings import Settings
 from retouche.contract.keys import SCOPES, Scope
 from retouche.contract.payload import LOCAL
-from retouche.errors import Forbidden, Unauthorized, Unavailable
+from retouche.errors import Forbidden, RetoucheError, Unauthorized, Unavailable
 from serving.guard import bearer
 
 
@@ -27,6 +27,10 @@ class Caller:
 
     tenant: str
     scopes: frozenset[Scope]
+
+    def told(self, problem: RetoucheError) -> str:
+        """What is wrong behind the gateway; at which address is for whoever runs it."""
+        return problem.detail if "admin" in self.scopes else problem.problem().title
 
 
 ANYBODY = Caller(LOCAL, frozenset(SCOPES))  # of a gateway that wants no keys

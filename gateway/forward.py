@@ -5,7 +5,7 @@ import asyncio
 import httpx2
 from fastapi import APIRouter, Request, Response
 
-from gateway.callers import READ, SERVICES, TheCaller
+from gateway.callers import READ, SERVICES, Caller, TheCaller
 from gateway.ownership import check_adapter, check_images
 from retouche import about
 from retouche.client.problems import raise_for_problem, transport_errors, validated
@@ -78,10 +78,10 @@ async def distance(payload: DistanceRequest, caller: TheCaller, request: Request
 
 
 @router.get("/v1/services", dependencies=[READ])
-async def services(request: Request) -> dict[str, ServiceStatus]:
-    """Which services are up, and the models they have loaded."""
+async def services(caller: TheCaller, request: Request) -> dict[str, ServiceStatus]:
+    """Which services are up, and the models they have loaded; with `admin` also why one is not, in detail."""
     client: StageClient = request.app.state.stages
-    statuses = await asyncio.gather(*(_status(client, stage) for stage in STAGES))
+    statuses = await asyncio.gather(*(_status(client, stage, caller) for stage in STAGES))
     return dict(zip(STAGES, statuses, strict=True))
 
 
@@ -101,7 +101,7 @@ async def _made(
 
 async def _forward(request: Request, stage: str, payload: Payload) -> Response:
     upstream: httpx2.AsyncClient = request.app.state.upstreams[stage]
-    with transport_errors(f"{stage} at {upstream.base_url}"):
+    with transport_errors(f"the {stage} service"):  # its address is for whoever runs it
         body = payload.model_dump_json(exclude_unset=True)
         calling = upstream.post(
             request.url.path, content=body, headers={"content-type": "application/json", **about.headers()}
@@ -117,8 +117,8 @@ async def _forward(request: Request, stage: str, payload: Payload) -> Response:
     return Response(answer.content, headers=headers, media_type="application/json")
 
 
-async def _status(client: StageClient, stage: str) -> ServiceStatus:
+async def _status(client: StageClient, stage: str, caller: Caller) -> ServiceStatus:
     try:
         return ServiceStatus(ready=True, readiness=await client.readiness(stage))
     except RetoucheError as error:
-        return ServiceStatus(ready=False, detail=error.detail)
+        return ServiceStatus(ready=False, detail=caller.told(error))

@@ -11,11 +11,11 @@ from prometheus_client.samples import Sample
 from redis.exceptions import RedisError
 from rq import Queue, Worker
 
-from gateway.callers import READ
+from gateway.callers import READ, Caller, TheCaller
 from retouche.client.problems import raise_for_problem, transport_errors
 from retouche.client.replicas import addresses
 from retouche.contract.overview import Overview, QueueLoad, StageLoad
-from retouche.errors import RetoucheError
+from retouche.errors import RetoucheError, ServiceUnreachable
 
 router = APIRouter(tags=["stages"])
 
@@ -24,11 +24,12 @@ _REFUSED = ("429", "503")
 
 
 @router.get("/v1/overview", dependencies=[READ])
-async def overview(request: Request) -> Overview:
-    """The queues, and every stage's service: what waits, and counters of what it has done."""
+async def overview(caller: TheCaller, request: Request) -> Overview:
+    """The queues, and every stage's service: what waits, and counters of what it has done; with `admin` also
+    why one is not there, in detail."""
     state = request.app.state
     urls = state.settings.service_urls
-    loads = await asyncio.gather(*(_stage(state.replicas, url) for url in urls.values()))
+    loads = await asyncio.gather(*(_stage(state.replicas, url, caller) for url in urls.values()))
     try:
         curate, train = await asyncio.gather(
             asyncio.to_thread(_queue, state.queue), asyncio.to_thread(_queue, state.train_queue)
@@ -42,32 +43,33 @@ async def overview(request: Request) -> Overview:
     )
 
 
-async def _stage(client: httpx2.AsyncClient, url: str) -> StageLoad:
+async def _stage(client: httpx2.AsyncClient, url: str, caller: Caller) -> StageLoad:
     """What the replicas behind a service's name tell, added up; those that do not answer are left out."""
     address = httpx2.URL(url)
     try:
         hosts = await addresses(address.host, address.port or 80)
     except OSError as error:
-        return StageLoad(replicas=0, detail=f"{address.host} has no address ({error}); is it running?")
-    told = await asyncio.gather(
-        *(_replica(client, address.copy_with(host=host)) for host in hosts), return_exceptions=True
+        away = ServiceUnreachable(f"{address.host} has no address ({error}); is it running?")
+        return StageLoad(replicas=0, detail=caller.told(away))
+    replicas = await asyncio.gather(
+        *(_replica(client, address.copy_with(host=host), caller) for host in hosts)
     )
-    loads = [load for load in told if isinstance(load, StageLoad)]
-    for problem in told:
-        if isinstance(problem, BaseException) and not isinstance(problem, RetoucheError):
-            raise problem
+    loads = [load for load in replicas if load.replicas]
     if not loads:
-        return StageLoad(replicas=0, detail=str(told[0]))
+        return replicas[0]
     counters = ("answered", "remembered", "refused", "failed", "waiting", "model_seconds")
     sums = {name: sum(getattr(load, name) for load in loads) for name in counters}
     return StageLoad.model_validate({"replicas": len(loads), **sums})
 
 
-async def _replica(client: httpx2.AsyncClient, url: httpx2.URL) -> StageLoad:
-    """One replica. Raises RetoucheError if it does not answer."""
-    with transport_errors(str(url)):
-        answer = await client.get(url.copy_with(path="/metrics"))
-    raise_for_problem(answer)
+async def _replica(client: httpx2.AsyncClient, url: httpx2.URL, caller: Caller) -> StageLoad:
+    """One replica, or why it does not answer."""
+    try:
+        with transport_errors(str(url)):
+            answer = await client.get(url.copy_with(path="/metrics"))
+        raise_for_problem(answer)
+    except RetoucheError as error:
+        return StageLoad(replicas=0, detail=caller.told(error))
     return load_of(
         sample for family in text_string_to_metric_families(answer.text) for sample in family.samples
     )

@@ -109,7 +109,7 @@ def test_a_service_that_is_down_is_named(gateway: httpx2.Client) -> None:
     gateway.post("/v1/generate", json={"prompt": "x", "seed": 7})
     answer = gateway.post("/v1/critique", json={"prompt": "x", "image": IMAGE})
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:retouche:service-unreachable")
-    assert "critique" in answer.json()["detail"]
+    assert "nothing answers at the critique service (" in answer.json()["detail"]
 
 
 def test_the_services_state_is_told(gateway: httpx2.Client) -> None:

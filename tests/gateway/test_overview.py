@@ -9,7 +9,8 @@ from gateway.overview import load_of
 from gateway.settings import Settings
 from retouche.contract.services import Readiness
 from serving.app import Loaded, create_app
-from tests.gateway.server import serve
+from tests.gateway.server import NOTHING_LISTENS, serve
+from tests.gateway.tenants import made
 from tests.live import live
 
 METERS = """
@@ -59,6 +60,16 @@ def test_what_services_and_queues_are_at(settings: Settings) -> None:
         found = gateway.get("/v1/overview").json()
     assert found["stages"]["critique"].items() >= {"replicas": 1, "answered": 1, "waiting": 1}.items()
     assert found["queues"]["curate"] == {"waiting": 2, "at_work": 0, "workers": 0}
+
+
+def test_addresses_of_services_are_told_to_whoever_runs_them(guarded: httpx2.Client) -> None:
+    for scopes, told in ((("read",), "Service unreachable"), (("read", "admin"), NOTHING_LISTENS)):
+        key = made(guarded, "acme", *scopes)
+        stages = guarded.get("/v1/overview", headers=key).json()["stages"]
+        services = guarded.get("/v1/services", headers=key).json()
+        for found in (stages["critique"], services["critique"]):
+            assert told in found["detail"]
+            assert "admin" in scopes or "http" not in found["detail"]
 
 
 def test_a_service_that_is_down_is_said_to_be(gateway: httpx2.Client) -> None:
