@@ -3,34 +3,25 @@
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from retouche.secret_files import secrets_folder
+from retouche.settings import CallerSettings
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class Settings(BaseSettings):
+class Settings(CallerSettings):
     """Where the gateway listens and what it talks to."""
-
-    model_config = SettingsConfigDict(env_prefix="RETOUCHE_", extra="ignore", secrets_dir=secrets_folder())
 
     store: str = Field(default=".retouche/store", description="object store: a folder or a URL")
     profile: str = Field(default="shapes", description="names the base that runs train where they name none")
     redis_url: str = "redis://127.0.0.1:6379/0"
     host: str = "127.0.0.1"
     gateway_port: int = 8700
-    generation_url: str = "http://127.0.0.1:8701"
-    critique_url: str = "http://127.0.0.1:8702"
-    instruction_url: str = "http://127.0.0.1:8703"
-    editing_url: str = "http://127.0.0.1:8704"
-    reward_url: str = "http://127.0.0.1:8705"
     service_timeout_seconds: float = 300.0
     upkeep_seconds: float = Field(
         default=2.0, gt=0, description="how often dead workers and an emptied Redis are looked for"
     )
     recover_seconds: float = Field(default=30.0, gt=0, description="how often lost shards are looked for")
-    internal_token: SecretStr | None = Field(default=None, description="what the services want of callers")
     require_keys: bool = Field(
         default=False,
         description="false: open, every caller is the tenant `local`; on a loopback address only",
@@ -53,14 +44,3 @@ class Settings(BaseSettings):
                 "RETOUCHE_ADMIN_KEY, or listen on 127.0.0.1"
             )
         return self
-
-    @property
-    def service_urls(self) -> dict[str, str]:
-        """The address of every stage's service."""
-        return {
-            "generation": self.generation_url,
-            "critique": self.critique_url,
-            "instruction": self.instruction_url,
-            "editing": self.editing_url,
-            "reward": self.reward_url,
-        }

@@ -7,7 +7,14 @@ import yaml
 from pydantic import Field, ValidationError
 
 from retouche.contract.payload import Payload
-from retouche.contract.stages import GuidanceScale, InferenceSteps, RewardName, Side
+from retouche.contract.stages import (
+    ConditioningScale,
+    GuidanceScale,
+    InferenceSteps,
+    RewardName,
+    Side,
+    Strength,
+)
 from retouche.errors import BadRequest
 
 FOLDER = Path(__file__).parent.parent / "deploy" / "profiles"
@@ -65,8 +72,8 @@ class EditingProfile(ModelChoice):
     num_inference_steps: InferenceSteps
     guidance_scale: GuidanceScale
     image_guidance_scale: GuidanceScale = 1.5
-    strength: Annotated[float, Field(gt=0, le=1)] = 0.8
-    controlnet_conditioning_scale: Annotated[float, Field(ge=0, le=2)] = 1.0
+    strength: Strength = 0.8
+    controlnet_conditioning_scale: ConditioningScale = 1.0
 
 
 class RewardChoice(ModelChoice):

@@ -19,6 +19,7 @@ from retouche.contract.payload import (
 from retouche.contract.reviews import Review
 from retouche.contract.stages import (
     Adapter,
+    ConditioningScale,
     Critique,
     EditInstruction,
     Finding,
@@ -28,6 +29,7 @@ from retouche.contract.stages import (
     Seed,
     ShortText,
     Side,
+    Strength,
 )
 
 MAX_INLINE_PROMPTS = 10_000
@@ -82,8 +84,8 @@ class EditingParameters(Frozen):
     num_inference_steps: InferenceSteps | None = None
     guidance_scale: GuidanceScale | None = None
     image_guidance_scale: GuidanceScale | None = None
-    strength: Annotated[float, Field(gt=0, le=1)] | None = None
-    controlnet_conditioning_scale: Annotated[float, Field(ge=0, le=2)] | None = None
+    strength: Strength | None = None
+    controlnet_conditioning_scale: ConditioningScale | None = None
 
 
 class StartingImage(Frozen):

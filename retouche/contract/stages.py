@@ -28,6 +28,8 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Side = Annotated[int, Field(ge=16, le=2048, multiple_of=8, description="pixels")]
 InferenceSteps = Annotated[int, Field(ge=1, le=150)]
 GuidanceScale = Annotated[float, Field(ge=0, le=50)]
+Strength = Annotated[float, Field(gt=0, le=1)]
+ConditioningScale = Annotated[float, Field(ge=0, le=2)]
 ShortText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 RewardName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
@@ -110,8 +112,8 @@ class EditRequest(Payload):
     num_inference_steps: InferenceSteps | None = None
     guidance_scale: GuidanceScale | None = None
     image_guidance_scale: GuidanceScale | None = None
-    strength: Annotated[float, Field(gt=0, le=1)] | None = None
-    controlnet_conditioning_scale: Annotated[float, Field(ge=0, le=2)] | None = None
+    strength: Strength | None = None
+    controlnet_conditioning_scale: ConditioningScale | None = None
 
 
 class EditResponse(Payload):
