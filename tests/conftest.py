@@ -10,9 +10,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from bench.processes import free_port
 from retouche.local import redis_binary
 from retouche.store import ObjectStore
-from tests.live import free_port
 
 REDIS_PASSWORD = "a-password"  # so that every test shows that one works
 

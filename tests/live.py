@@ -36,13 +36,6 @@ def live(app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
         listener.close()
 
 
-def free_port() -> int:
-    """A port that was free a moment ago, for a process that takes it itself."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def process(module: str, port: int, environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     """`python -m module`, which serves at `port`, once it is ready; killed when the block is left."""

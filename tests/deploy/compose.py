@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import shlex
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from bench.processes import free_port
 from retouche.client import Retouche
 from retouche.contract.jobs import CurationSpec, Job
 from retouche.contract.runs import DiffusionDpo, Optimisation, RunSpec, TrainingData
@@ -33,9 +33,7 @@ class Composed:
     """The running system: its address, and what its admin key opens."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            published = f"127.0.0.1:{probe.getsockname()[1]}"
+        published = f"127.0.0.1:{free_port()}"
         self.url = f"http://{published}"
         self.admin_key = secrets.token_hex(24)
         self.environment = {

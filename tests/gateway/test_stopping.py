@@ -4,8 +4,9 @@ import signal
 
 import httpx2
 
+from bench.processes import free_port
 from retouche.store import ObjectStore
-from tests.live import free_port, process
+from tests.live import process
 
 
 def test_streams_end_when_the_gateway_is_told_to_stop(store: ObjectStore, redis_url: str) -> None:

@@ -10,9 +10,9 @@ from multiprocessing.connection import Connection
 import httpx2
 from prometheus_client import CollectorRegistry
 
+from bench.processes import free_port
 from retouche.meters import export, tell
 from retouche.metrics import TrainerMetrics
-from tests.live import free_port
 from tests.until import until
 
 FORK = multiprocessing.get_context("fork")

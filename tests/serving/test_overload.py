@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import httpx2
 import pytest
 
-from tests.live import free_port
+from bench.processes import free_port
 
 Use = Callable[[httpx2.AsyncClient], Awaitable[None]]
 BATCH, WAITING = 2, 4

@@ -9,7 +9,7 @@ import time
 import httpx2
 import pytest
 
-from tests.live import free_port
+from bench.processes import free_port
 
 SERVICE = """
 import asyncio, sys

@@ -2,13 +2,10 @@
 
 import os
 import shutil
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from gateway.app import create_app as create_gateway
@@ -47,22 +44,9 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@contextmanager
-def studio_of(gateway: str) -> Iterator[str]:
+def studio_of(gateway: str) -> AbstractContextManager[str]:
     """The studio of the gateway at an address, served; its own address."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    app = create_app(Settings(url=gateway))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    while not server.started:
-        threading.Event().wait(0.01)
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(timeout=10)
+    return live(create_app(Settings(url=gateway)))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from pydantic import SecretStr
 
+from bench.processes import free_port
 from gateway.app import create_app
 from retouche.client import Retouche
 from retouche.contract.jobs import CurationSpec, JobReport
@@ -19,7 +20,7 @@ from studio.job_start import MOST_BYTES
 from tests.gateway.conftest import settings_for
 from tests.gateway.server import NOTHING_LISTENS
 from tests.gateway.shards import pair
-from tests.live import free_port, live
+from tests.live import live
 from tests.studio.conftest import studio_of
 
 PROMPTS = "a red circle\na blue square"

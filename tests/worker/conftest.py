@@ -1,12 +1,12 @@
 """The stub services under a real uvicorn."""
 
-import socket
 from collections.abc import Iterator
 
 import pytest
 
 from bench.stub_services import create_app
 from retouche.store import ObjectStore
+from tests.gateway.server import NOTHING_LISTENS
 from tests.live import live
 
 
@@ -20,6 +20,4 @@ def services(store: ObjectStore) -> Iterator[str]:
 @pytest.fixture
 def unused_url() -> str:
     """An address where nothing answers."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+    return NOTHING_LISTENS

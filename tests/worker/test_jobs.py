@@ -5,7 +5,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from redis import Redis
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
+from bench.processes import free_port
 from bench.stub_services import Stage, create_app
 from retouche import prompt_sets
 from retouche.contract.jobs import SHARD_PROMPTS, CurationSpec, JobRecord, StartingImage
@@ -193,9 +193,7 @@ def test_a_job_whose_store_is_s3(redis_url: str) -> None:
 def test_a_worker_tells_prometheus_what_its_work_horses_did(
     store: ObjectStore, redis_url: str, services: str
 ) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
+    port = str(free_port())
     job_id = submitted(store, redis_url, shards=1)
     with worker(store, redis_url, services, RETOUCHE_METRICS_PORT=port):
         pairs = len(pair_ids(store, job_id, 1))
