@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 from typer.testing import CliRunner, Result
 
 from gateway.app import create_app
@@ -40,6 +41,16 @@ def test_a_submitted_job_is_listed_shown_and_cancelled(url: str) -> None:
     assert job["id"] in retouche(url, "jobs", "list").stderr
     assert document(retouche(url, "jobs", "cancel", job["id"], "--json"))["state"] == "cancelled"
     assert document(retouche(url, "jobs", "retry", job["id"], "--json"))["state"] == "queued"
+
+
+def test_what_redis_has_lost_is_recovered_jobs_and_runs(url: str, store: ObjectStore, redis_url: str) -> None:
+    job = document(retouche(url, "curate", "a red circle on a gray background", "--no-wait", "--json"))
+    train = document(retouche(url, "train", worlds.finished_job(store), "--no-wait", "--json"))
+    with Redis.from_url(redis_url) as connection:
+        connection.flushall()
+    recovered = document(retouche(url, "recover", "--json"))
+    assert [found["id"] for found in (*recovered["jobs"], *recovered["runs"])] == [job["id"], train["id"]]
+    assert "0 runs had something missing: none" in retouche(url, "recover").stderr
 
 
 def test_prompts_come_from_files_and_from_stdin(url: str, tmp_path: Path) -> None:
