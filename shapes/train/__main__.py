@@ -25,6 +25,7 @@ from shapes.train import (
     editor_quality,
     manifest,
     reading,
+    reward_edits,
     reward_looking,
     reward_quality,
     rewards,
@@ -46,7 +47,6 @@ class Folders:
         return (self.build if name in INTERMEDIATE else self.models) / name
 
 
-RewardTraining = Callable[[Path, Path, int], dict[str, float]]
 SEEDS = {
     "autoencoder": 0,
     "text_encoder": 0,
@@ -80,16 +80,34 @@ def _editor_quality(at: Folders, edit: editor.Editing) -> dict[str, float]:
     return editor_quality.evaluate(base.load(at.of("base")), edit)
 
 
-def _reward(at: Folders, name: str, train: RewardTraining, seed: int) -> dict[str, float]:
-    quality = train(at.of(name), at.of("autoencoder"), seed)
-    edit = editor.opened(at.of("editor_instruct_pix2pix"))
-    edits = editor_quality.edited_samples(base.load(at.of("base")), edit)
-    return quality | reward_quality.edit_accuracy(at.of(name), edits)
+def _contrastive(at: Folders, seed: int) -> dict[str, float]:
+    folder = at.of("reward_clip")
+    rewards.train_contrastive(folder, at.of("autoencoder"), seed)
+    return _reward_quality(at, folder)
 
 
-def _preference(folder: Path, vae_folder: Path, seed: int) -> dict[str, float]:
-    rewards.train_preference(folder, vae_folder, seed)
-    return reward_looking.train(folder, vae_folder, seed)
+def _preference(at: Folders, seed: int) -> dict[str, float]:
+    folder = at.of("reward_second")
+    rewards.train_preference(folder, at.of("autoencoder"), seed)
+    edits = reward_edits.make_edits(base.load(at.of("base")), [*_editors(at).values()], seed)
+    reward_looking.train(folder, at.of("autoencoder"), edits, seed)
+    return _reward_quality(at, folder)
+
+
+def _reward_quality(at: Folders, folder: Path) -> dict[str, float]:
+    quality = reward_quality.pair_accuracy(folder)
+    drawing = base.load(at.of("base"))
+    for name, edit in _editors(at).items():
+        found = reward_quality.edit_accuracy(folder, editor_quality.edited_samples(drawing, edit))
+        quality |= {f"{name}_{key}": value for key, value in found.items()}
+    return quality
+
+
+def _editors(at: Folders) -> dict[str, editor.Editing]:
+    return {
+        "instruct_pix2pix": editor.opened(at.of("editor_instruct_pix2pix")),
+        "controlnet_ip2p": controlnet.opened(at.of("base"), at.of("editor_controlnet_ip2p")),
+    }
 
 
 STAGES: dict[str, Callable[[Folders, int], dict[str, float]]] = {
@@ -99,8 +117,8 @@ STAGES: dict[str, Callable[[Folders, int], dict[str, float]]] = {
     "base": lambda at, seed: base.misalign(at.of("competent"), at.of("base"), seed),
     "editor_instruct_pix2pix": _instruct_pix2pix,
     "editor_controlnet_ip2p": _controlnet_ip2p,
-    "reward_clip": lambda at, seed: _reward(at, "reward_clip", rewards.train_contrastive, seed),
-    "reward_second": lambda at, seed: _reward(at, "reward_second", _preference, seed),
+    "reward_clip": _contrastive,
+    "reward_second": _preference,
     "critic": lambda at, seed: critic.train(at.of("critic"), at.of("base"), seed),
 }
 

@@ -45,7 +45,7 @@ def evaluate(base: StableDiffusionPipeline, edit: Editing) -> dict[str, float]:
 
 
 def edited_samples(
-    base: StableDiffusionPipeline, edit: Editing, prompts: int = 200
+    base: StableDiffusionPipeline, edit: Editing, prompts: int = 394
 ) -> list[tuple[str, Pixels, Pixels]]:
     """Of the first held-out prompts those with a faulty sample, each with the sample and its edit."""
     asked = held_out_prompts()[: scaled(prompts, 4)]

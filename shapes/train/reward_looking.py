@@ -1,24 +1,25 @@
 """The preference model's second phase: it learns to look, having learnt to prefer.
 
-From preferences alone it never told a circle from a square (right in .5 to .7 of such pairs). Every other
-batch here is of scenes beside their twins with the other of the two, and a head, dropped at the end, has to
-name what each picture shows.
+From preferences alone it never told a circle from a square (right in .5 to .7 of such pairs), and renders do
+not teach what a base and its editors leave between the two. So every other batch is of their own pairs; the
+rest are of scenes, every other time beside their twins with the other shape. And a head, dropped at the end,
+has to name what each picture shows.
 """
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import CLIPModel
+from transformers import CLIPModel, PreTrainedTokenizerFast
 
 from shapes.prompts import prompts_of, train_scenes
 from shapes.scene import Scene
 from shapes.train.loop import Average, descend, progress, scaled, start, warm_then_cosine
+from shapes.train.reward_edits import Edits
 from shapes.train.reward_pictures import PICTURES_PER_SCENE, Gallery, gallery
-from shapes.train.reward_quality import pair_accuracy
 from shapes.train.reward_truths import asked_facts, shown_facts, truths
 from shapes.train.rewards import (
     MILD,
@@ -27,30 +28,48 @@ from shapes.train.rewards import (
     degrade,
     embed_texts,
     family_of_scenes,
+    own_pairs,
+    pooled,
+    preference_loss,
     random_scene,
     save,
 )
 from shapes.train.text import build_tokenizer
 
-STEPS = 800
+STEPS = 1600
 LEARNING_RATE = 1e-3
 HEAD_LEARNING_RATE = 3e-3
 SCENES = 48
 PROMPTS = 32
-NEAR_WEIGHT = 0.7
+EDITS = 28  # pairs of one batch
 FACTS_WEIGHT = 5.0
 COMMON_FACT = 0.02  # share of pictures; rarer facts are arrangements
 _ALIKE = {"circle": "square", "square": "circle"}
 
 
-def train(folder: Path, vae_folder: Path | None, seed: int = 1) -> dict[str, float]:
-    """Take the saved preference model through this phase; returns its accuracy on held-out prompts."""
+@dataclass(frozen=True)
+class Batch:
+    """T prompts and I pictures (I, 3, 64, 64) uint8, with what the checker says of them.
+
+    `facts` (I, F) are what the pictures show, `truths` (T, I) their scores, and `near` (T, I, I) tells which
+    pairs are hard.
+    """
+
+    prompts: list[str]
+    pictures: torch.Tensor
+    facts: torch.Tensor
+    truths: torch.Tensor
+    near: torch.Tensor
+
+
+def train(folder: Path, vae_folder: Path | None, edits: Edits, seed: int = 1) -> None:
+    """Take the saved preference model through this phase."""
     start(seed)
     rng, tokenizer, steps = random.Random(seed), build_tokenizer(), scaled(STEPS)
     pictures = gallery(train_scenes(), PICTURES_PER_SCENE, vae_folder, seed)
+    drawn_facts, edited_facts = shown_facts(pictures.observations), shown_facts(edits.observations)
+    common = drawn_facts.mean(0) > COMMON_FACT
     model = CLIPModel.from_pretrained(folder, dtype=torch.float32).train()
-    shown = shown_facts(pictures.observations)
-    common = shown.mean(0) > COMMON_FACT
     head = torch.nn.Linear(PREFERENCE.vision.hidden, int(common.sum()))
     groups: list[dict[str, Any]] = [
         {"params": [*model.parameters()]},
@@ -60,38 +79,52 @@ def train(folder: Path, vae_folder: Path | None, seed: int = 1) -> dict[str, flo
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps, warmup=50))
     average = Average(model, decay=0.99)
     for step, log in progress(f"{folder.name} looks", steps):
-        scenes = _twins(pictures, rng) if step % 2 else family_of_scenes(pictures, rng, SCENES)
-        chosen = [rng.choice(pictures.of[scene]) for scene in scenes] + rng.sample(pictures.strays, STRAYS)
-        pooled = _pooled(model, degrade(pictures.pictures[chosen], MILD))
-        named = F.binary_cross_entropy_with_logits(head(pooled), shown[chosen][:, common])
-        prompts = rng.sample(scenes, min(PROMPTS, len(scenes)))
-        texts = embed_texts(model, tokenizer, [rng.choice(prompts_of(scene)) for scene in prompts])
-        images = F.normalize(model.visual_projection(pooled), dim=-1)
-        wanted = truths(asked_facts(prompts), shown[chosen])
-        preferred = preference_loss(texts @ images.T * model.logit_scale.exp(), wanted)
-        log(descend(preferred + FACTS_WEIGHT * named, optimizer, schedule))
+        if step % 2:
+            batch = _of_edits(edits, edited_facts, rng)
+        else:
+            scenes = _twins(pictures, rng) if step % 4 else family_of_scenes(pictures, rng, SCENES)
+            batch = _of_scenes(scenes, pictures, drawn_facts, rng)
+        seen = pooled(model, degrade(batch.pictures, MILD), PREFERENCE)
+        named = F.binary_cross_entropy_with_logits(head(seen), batch.facts[:, common])
+        log(descend(_preferred(model, tokenizer, seen, batch) + FACTS_WEIGHT * named, optimizer, schedule))
         average.update(model)
     save(average.module, PREFERENCE, folder)
-    return pair_accuracy(folder)
 
 
-def preference_loss(logits_TI: torch.Tensor, truths_TI: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of every preference between two pictures under one prompt.
-
-    The pairs of which the worse picture fulfils half of the prompt weigh NEAR_WEIGHT in all.
-    """
-    margins_TII = logits_TI[:, :, None] - logits_TI[:, None, :]
-    preferred_TII = truths_TI[:, :, None] > truths_TI[:, None, :]
-    near_TII = (truths_TI >= 0.5)[:, None, :].expand_as(preferred_TII)
-    losses_TII = -F.logsigmoid(margins_TII)
-    near, far = losses_TII[preferred_TII & near_TII].mean(), losses_TII[preferred_TII & ~near_TII].mean()
-    return NEAR_WEIGHT * near + (1 - NEAR_WEIGHT) * far
+def _preferred(
+    model: CLIPModel, tokenizer: PreTrainedTokenizerFast, seen: torch.Tensor, batch: Batch
+) -> torch.Tensor:
+    texts = embed_texts(model, tokenizer, batch.prompts)
+    images = F.normalize(model.visual_projection(seen), dim=-1)
+    return preference_loss(texts @ images.T * model.logit_scale.exp(), batch.truths, batch.near)
 
 
-def _pooled(model: CLIPModel, images: torch.Tensor) -> torch.Tensor:
-    mean, std = (torch.tensor(part)[:, None, None] for part in (PREFERENCE.mean, PREFERENCE.std))
-    pooled: torch.Tensor = model.vision_model((images - mean) / std).pooler_output
-    return pooled
+def _of_edits(edits: Edits, facts: torch.Tensor, rng: random.Random) -> Batch:
+    """Samples and their edits under their prompts; a sample and its own edit are hard to tell apart."""
+    pairs = rng.sample(range(len(edits.prompts)), min(EDITS, len(edits.prompts)))
+    chosen = [index for pair in pairs for index in (2 * pair, 2 * pair + 1)]
+    wanted = truths(asked_facts([edits.scenes[pair] for pair in pairs]), facts[chosen])
+    return Batch(
+        [edits.prompts[pair] for pair in pairs],
+        edits.pictures[chosen],
+        facts[chosen],
+        wanted,
+        own_pairs(len(pairs), 2),
+    )
+
+
+def _of_scenes(scenes: list[Scene], pictures: Gallery, facts: torch.Tensor, rng: random.Random) -> Batch:
+    """Pictures of `scenes` under prompts of some; a pair is hard of which the worse fulfils half a prompt."""
+    chosen = [rng.choice(pictures.of[scene]) for scene in scenes] + rng.sample(pictures.strays, STRAYS)
+    asked = rng.sample(scenes, min(PROMPTS, len(scenes)))
+    wanted = truths(asked_facts(asked), facts[chosen])
+    return Batch(
+        [rng.choice(prompts_of(scene)) for scene in asked],
+        pictures.pictures[chosen],
+        facts[chosen],
+        wanted,
+        (wanted >= 0.5)[:, None, :].expand(-1, len(chosen), -1),
+    )
 
 
 def _twins(pictures: Gallery, rng: random.Random) -> list[Scene]:

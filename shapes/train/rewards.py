@@ -29,7 +29,6 @@ from shapes.prompts import prompts_of, train_scenes
 from shapes.scene import SIZE, Scene
 from shapes.train.loop import Average, progress, scaled, start, warm_then_cosine
 from shapes.train.reward_pictures import PICTURES_PER_SCENE, Gallery, gallery, near_misses
-from shapes.train.reward_quality import pair_accuracy
 from shapes.train.text import MAX_LENGTH, build_tokenizer, tokenize
 
 STEPS = 6000
@@ -39,7 +38,7 @@ STRAYS = 8  # further pictures that match no prompt of the batch
 GROUPS = 16  # prompts of one preference batch
 CANDIDATES = 6  # pictures drawn for each of them
 STRAY_SHARE = 0.3  # of prompts with a picture of no scene among their candidates
-NEAR_WEIGHT = 0.7  # of the pairs within a prompt's own candidates, against pairs with the others' pictures
+NEAR_WEIGHT = 0.7  # of the pairs that are hard to tell apart: in the first phase a prompt's own candidates
 SINGLE_SHARE = 0.12  # see shapes/train/base.py
 MOST_LOGIT_SCALE = math.log(100)
 
@@ -84,8 +83,8 @@ HARSH = Degradation(blur=1.0, noise=14 / 255, brightness=0.15)
 Loss = Callable[[CLIPModel], torch.Tensor]
 
 
-def train_contrastive(folder: Path, vae_folder: Path | None = None, seed: int = 0) -> dict[str, float]:
-    """Train and save `reward_clip`; returns its accuracy on held-out prompts."""
+def train_contrastive(folder: Path, vae_folder: Path | None = None, seed: int = 0) -> None:
+    """Train and save `reward_clip`."""
     start(seed)
     rng, tokenizer = random.Random(seed), build_tokenizer()
     pictures = gallery(train_scenes(), PICTURES_PER_SCENE, vae_folder, seed)
@@ -97,13 +96,14 @@ def train_contrastive(folder: Path, vae_folder: Path | None = None, seed: int = 
         texts = embed_texts(model, tokenizer, [rng.choice(prompts_of(scene)) for scene in scenes])
         return contrastive_loss(texts @ images.T * model.logit_scale.exp())
 
-    return _train(build(CONTRASTIVE, tokenizer), loss, CONTRASTIVE, folder)
+    _train(build(CONTRASTIVE, tokenizer), loss, CONTRASTIVE, folder)
 
 
-def train_preference(folder: Path, vae_folder: Path | None = None, seed: int = 1) -> dict[str, float]:
-    """Train and save `reward_second`; returns its accuracy on held-out prompts."""
+def train_preference(folder: Path, vae_folder: Path | None = None, seed: int = 1) -> None:
+    """Train and save `reward_second`, without its second phase (shapes/train/reward_looking.py)."""
     start(seed)
     rng, tokenizer = random.Random(seed), build_tokenizer()
+    near = own_pairs(GROUPS, CANDIDATES)
     pictures = gallery(train_scenes(), PICTURES_PER_SCENE, vae_folder, seed)
 
     def loss(model: CLIPModel) -> torch.Tensor:
@@ -112,9 +112,9 @@ def train_preference(folder: Path, vae_folder: Path | None = None, seed: int = 1
         images = embed_images(model, degrade(pictures.pictures[chosen], HARSH), PREFERENCE)
         texts = embed_texts(model, tokenizer, [rng.choice(prompts_of(scene)) for scene in scenes])
         truths = [[judge(pictures.observations[index], scene).score for index in chosen] for scene in scenes]
-        return preference_loss(texts @ images.T * model.logit_scale.exp(), torch.tensor(truths))
+        return preference_loss(texts @ images.T * model.logit_scale.exp(), torch.tensor(truths), near)
 
-    return _train(build(PREFERENCE, tokenizer), loss, PREFERENCE, folder)
+    _train(build(PREFERENCE, tokenizer), loss, PREFERENCE, folder)
 
 
 def contrastive_loss(logits_TI: torch.Tensor) -> torch.Tensor:
@@ -124,19 +124,28 @@ def contrastive_loss(logits_TI: torch.Tensor) -> torch.Tensor:
     return (F.cross_entropy(logits_TI, target) + F.cross_entropy(logits_TI.T[:prompts], target)) / 2
 
 
-def preference_loss(logits_TI: torch.Tensor, truths_TI: torch.Tensor) -> torch.Tensor:
+def preference_loss(logits_TI: torch.Tensor, truths_TI: torch.Tensor, near_TII: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of every preference between two pictures under one prompt.
 
-    Picture i belongs to prompt i // CANDIDATES; pairs of a prompt's own pictures weigh NEAR_WEIGHT in all.
+    The pairs that are `near_TII` (prompt, better, worse) weigh NEAR_WEIGHT in all.
     """
     margins_TII = logits_TI[:, :, None] - logits_TI[:, None, :]
     preferred_TII = truths_TI[:, :, None] > truths_TI[:, None, :]
-    owner_I = torch.arange(logits_TI.shape[1]) // CANDIDATES
-    own_TI = owner_I[None] == torch.arange(len(logits_TI))[:, None]
-    near_TII = own_TI[:, :, None] & own_TI[:, None, :]
     losses_TII = -F.logsigmoid(margins_TII)
-    near, far = losses_TII[preferred_TII & near_TII].mean(), losses_TII[preferred_TII & ~near_TII].mean()
+    near, far = _mean(losses_TII, preferred_TII & near_TII), _mean(losses_TII, preferred_TII & ~near_TII)
     return NEAR_WEIGHT * near + (1 - NEAR_WEIGHT) * far
+
+
+def own_pairs(prompts: int, each: int) -> torch.Tensor:
+    """Which pairs are of one prompt's own pictures, (T, I, I): picture i belongs to prompt i // each."""
+    owner_I = torch.arange(prompts * each) // each
+    own_TI = owner_I[None] == torch.arange(prompts)[:, None]
+    return own_TI[:, :, None] & own_TI[:, None, :]
+
+
+def _mean(losses: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """0 where nothing counts."""
+    return losses[counted].sum() / counted.sum().clamp(min=1)
 
 
 def build(architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> CLIPModel:
@@ -163,8 +172,14 @@ def build(architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> CLI
 
 def embed_images(model: CLIPModel, images: torch.Tensor, architecture: Architecture) -> torch.Tensor:
     """Unit vectors (B, 64) of images (B, 3, 64, 64) in [0, 1]."""
+    return F.normalize(model.visual_projection(pooled(model, images, architecture)), dim=-1)
+
+
+def pooled(model: CLIPModel, images: torch.Tensor, architecture: Architecture) -> torch.Tensor:
+    """What the vision tower says of images (B, 3, 64, 64) in [0, 1], before its projection, (B, hidden)."""
     mean, std = (torch.tensor(part)[:, None, None] for part in (architecture.mean, architecture.std))
-    return F.normalize(model.get_image_features((images - mean) / std).pooler_output, dim=-1)
+    output: torch.Tensor = model.vision_model((images - mean) / std).pooler_output
+    return output
 
 
 def embed_texts(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, prompts: list[str]) -> torch.Tensor:
@@ -185,7 +200,7 @@ def degrade(pictures: torch.Tensor, most: Degradation) -> torch.Tensor:
     return (images + torch.randn_like(images) * most.noise * torch.rand(count, 1, 1, 1)).clamp(0, 1)
 
 
-def _train(model: CLIPModel, loss_of: Loss, architecture: Architecture, folder: Path) -> dict[str, float]:
+def _train(model: CLIPModel, loss_of: Loss, architecture: Architecture, folder: Path) -> None:
     average, steps = Average(model), scaled(STEPS)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_then_cosine(steps))
@@ -201,7 +216,6 @@ def _train(model: CLIPModel, loss_of: Loss, architecture: Architecture, folder: 
         average.update(model)
         log(loss.item())
     save(average.module, architecture, folder)
-    return pair_accuracy(folder)
 
 
 def save(model: CLIPModel, architecture: Architecture, folder: Path) -> None:
