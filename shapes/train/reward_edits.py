@@ -22,7 +22,7 @@ from shapes.train.editor import EditCase, Editing
 from shapes.train.loop import scaled
 from shapes.train.triples import random_edit
 
-PROMPTS = 3200  # for each editor
+PROMPTS = 2500  # for each editor
 CHUNK = 64
 
 

@@ -36,7 +36,7 @@ from shapes.train.rewards import (
 )
 from shapes.train.text import build_tokenizer
 
-STEPS = 1600
+STEPS = 2000
 LEARNING_RATE = 1e-3
 HEAD_LEARNING_RATE = 3e-3
 SCENES = 48
