@@ -28,11 +28,12 @@ from retouche.images import encode
 from retouche.profile import FOLDER, load_profile, located
 from retouche.store import ObjectStore, run
 from services.reward import model as reward
-from services.reward.reward_model import Judged, RewardModel
+from services.reward.judged import Judged
+from services.reward.reward_model import RewardModel
 
 SIZES = (8, 16, 32, 64)
 ROUNDS = 4
-IMAGES = 64  # in one request
+IMAGES = 256  # in one request
 RANDOM = "vit_b_32_random"
 LARGE = 224  # pixels, a side of what ViT-B/32 sees
 
@@ -88,7 +89,7 @@ class Fresh:
 def best_size(name: str, model: RewardModel, fresh: Fresh, console: Console) -> int:
     """The batch size at which the model alone is quickest."""
     stage = fresh.stage(model, name, WAYS[0], IMAGES)
-    static_seconds(stage, IMAGES)  # warm
+    static_seconds(stage, max(SIZES))  # warm
     rates = {size: IMAGES / static_seconds(stage, size) for size in SIZES}
     shown = ", ".join(f"{rate:.1f}/s in batches of {size}" for size, rate in rates.items())
     console.print(f"  alone, at a glance: {shown}", style="dim")
@@ -116,7 +117,7 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=512, help="scored in a round by each way of asking")
-    parser.add_argument("--large", type=int, default=64, help="the same for the model of ViT-B/32's size")
+    parser.add_argument("--large", type=int, default=256, help="the same for the model of ViT-B/32's size")
     parser.add_argument("--only", nargs="+", help="reward models", metavar="NAME")
     parser.add_argument("--port", type=int, default=8790)
     options = parser.parse_args()

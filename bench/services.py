@@ -46,9 +46,9 @@ from services.editing.editor import Edit
 from services.generation import model as generation
 from services.instruction import messages as instruction
 from services.reward import model as reward
-from services.reward.reward_model import Judged
+from services.reward.judged import Judged
 from services.vlm import local as vlm
-from services.vlm.local import Asked
+from services.vlm.chat import Asked
 from shapes.prompts import train_scenes
 from shapes.render import render
 from shapes.scene import random_layout

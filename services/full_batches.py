@@ -17,8 +17,9 @@ def in_full_batches(
     pictures, if their sides are multiples of `pixel_step`: what is left over after whole vectors is not.
     """
 
-    def full(items: Sequence[ItemT]) -> list[AnswerT]:
-        padding = [items[-1]] * (size - len(items))
-        return run([*items, *padding])[: len(items)]
+    return lambda items: run(filled(items, size))[: len(items)]
 
-    return full
+
+def filled(items: Sequence[ItemT], size: int) -> list[ItemT]:
+    """`items`, and the last one again as often as it takes to have `size`."""
+    return [*items, *[items[-1]] * (size - len(items))]

@@ -16,7 +16,7 @@ from retouche.contract.payload import (
 )
 
 MOST_COMPARED = 20_000  # images of a set
-MOST_SCORED = 65  # images in a request: one and all the edits that a job may ask of it
+MOST_SCORED = 256  # images in a request; a job asks for one and all its edits, 65 at most
 STAGES = ("generation", "critique", "instruction", "editing", "reward")
 
 Aspect = Literal["color", "shape", "object", "count", "relation", "background", "style", "text", "quality"]

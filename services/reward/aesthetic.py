@@ -13,9 +13,10 @@ from retouche.profile import RewardChoice
 from services.checkpoint import fit, read
 from services.diffusion import device
 from services.reward import clip
+from services.reward.judged import Judged
 from services.reward.linear_head import LinearHead
 from services.reward.pixels import cropped
-from services.reward.reward_model import Judged, RewardModel, scores
+from services.reward.reward_model import RewardModel, images_of, scores
 
 
 def load(choice: RewardChoice) -> RewardModel:
@@ -31,10 +32,12 @@ def load(choice: RewardChoice) -> RewardModel:
     fit(head, read(choice.model, choice.revision), choice.model, f"an aesthetic predictor over {base}")
     head.eval().to(device(), torch.float32)
 
+    def prepare(batch: Sequence[Judged]) -> torch.Tensor:
+        return cropped(images_of(batch), clip.side(model))
+
     @torch.inference_mode()
-    def score(batch: Sequence[Judged]) -> list[Score]:
-        pixels_BCHW = cropped([judged.image for judged in batch], clip.side(model))
+    def score(pixels_BCHW: torch.Tensor) -> list[Score]:
         ratings_B = head(clip.embedded(model, pixels_BCHW))
         return scores(ratings_B, ratings_B)
 
-    return score
+    return RewardModel(prepare, score)

@@ -3,9 +3,10 @@
 Shapes: B batch, C channels, H and W pixels, D the width both are projected to.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerBase
@@ -14,7 +15,11 @@ from retouche.contract.stages import Score
 from retouche.profile import RewardChoice, located
 from services.checkpoint import CONVERT, load_part, require_file
 from services.diffusion import device
-from services.reward.reward_model import Judged, scores
+from services.reward.judged import Judged
+from services.reward.reward_model import RewardModel, images_of, prompts_of, scores
+from serving.steps import Step
+
+_PROMPTS_REMEMBERED = 4096  # 12 MB where a model has 768 dimensions
 
 Pixels = Callable[[list[Image.Image]], torch.Tensor]  # RGB images to (B, C, H, W) as the model reads them
 
@@ -30,17 +35,31 @@ def load_model(model: str, revision: str | None, dtype: str) -> CLIPModel:
     return clip
 
 
-@dataclass(frozen=True)
 class Prompts:
-    """Prompts to embeddings."""
+    """Prompts to embeddings; the last ones are remembered: a prompt is asked about once for each picture."""
 
-    model: CLIPModel
-    tokenizer: PreTrainedTokenizerBase
+    def __init__(self, model: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model = model
+        self._tokenizer = tokenizer
+        self._remembered: OrderedDict[str, torch.Tensor] = OrderedDict()
 
-    def __call__(self, batch: Sequence[Judged]) -> torch.Tensor:
-        """The prompts' embeddings, (B, D), of unit length. Equal ones are all read: see full_batches."""
-        tokens = self.tokenizer(
-            [judged.prompt for judged in batch],
+    def __call__(self, prompts: list[str]) -> torch.Tensor:
+        """The embeddings, (B, D), of unit length."""
+        missing = [prompt for prompt in prompts if prompt not in self._remembered]
+        if missing:
+            filled = [*missing, *prompts][: len(prompts)]  # always as many: see full_batches
+            for prompt, embedding_D in zip(filled, self._embedded(filled), strict=True):
+                self._remembered[prompt] = embedding_D.clone()  # or it would keep the whole batch
+        embeddings_BD = torch.stack([self._remembered[prompt] for prompt in prompts])
+        for prompt in prompts:
+            self._remembered.move_to_end(prompt)
+        while len(self._remembered) > _PROMPTS_REMEMBERED:
+            self._remembered.popitem(last=False)
+        return embeddings_BD
+
+    def _embedded(self, prompts: list[str]) -> torch.Tensor:
+        tokens = self._tokenizer(
+            prompts,
             padding="max_length",
             truncation=True,
             max_length=self.model.text_model.config.max_position_embeddings,
@@ -66,28 +85,53 @@ def load_processor(choice: RewardChoice) -> Pixels:
     """The image processor of the base, or of the model's own folder."""
     base, revision = companion(choice, "preprocessor_config.json")
     processor = CLIPImageProcessorPil.from_pretrained(base, revision=revision)
-    return lambda images: processor(images, return_tensors="pt").pixel_values
+    mean_C11, std_C11 = (
+        torch.tensor(each).view(-1, 1, 1) for each in (processor.image_mean, processor.image_std)
+    )
+
+    def pixels(images: list[Image.Image]) -> torch.Tensor:
+        # Scaled all at once: the processor does it one by one, which takes as long as all its other work.
+        scaled: torch.Tensor = _cut(processor, images) * processor.rescale_factor
+        return (scaled - mean_C11) / std_C11
+
+    return pixels
 
 
-@dataclass(frozen=True)
-class CosineReward:
+def _cut(processor: CLIPImageProcessorPil, images: list[Image.Image]) -> torch.Tensor:
+    """Images resized and cropped, (B, C, H, W), between 0 and 255."""
+    side = processor.crop_size["height"]
+    sides = (side, processor.crop_size["width"], processor.size.get("shortest_edge"))
+    if {*sides, *(length for image in images for length in image.size)} == {side}:
+        # The processor would take a tenth of a millisecond for each picture to leave it as it is.
+        pixels_BHWC = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+        return pixels_BHWC.permute(0, 3, 1, 2).contiguous()  # in another layout, convolutions round otherwise
+    cut = processor(images, return_tensors="pt", do_rescale=False, do_normalize=False)
+    pixels_BCHW: torch.Tensor = cut.pixel_values
+    return pixels_BCHW
+
+
+def cosine_reward(
+    prompts: Prompts, pixels: Pixels, published: Callable[[torch.Tensor], torch.Tensor]
+) -> RewardModel:
     """Raw: the cosine of picture and prompt. `published` takes raw scores, (B), to the scale in print."""
+    model = prompts.model
 
-    prompts: Prompts
-    pixels: Pixels
-    published: Callable[[torch.Tensor], torch.Tensor]
-
-    @torch.inference_mode()
-    def __call__(self, batch: Sequence[Judged]) -> list[Score]:
-        pixels_BCHW = self.pixels([judged.image for judged in batch])
-        raw_B = (self.prompts(batch) * embedded(self.prompts.model, pixels_BCHW)).sum(-1)
-        return scores(raw_B, self.published(raw_B))
+    def prepare(batch: Sequence[Judged]) -> tuple[list[str], torch.Tensor]:
+        return prompts_of(batch), pixels(images_of(batch))
 
     @torch.inference_mode()
-    def features(self, images: Sequence[Image.Image]) -> list[list[float]]:
+    def score(prepared: tuple[list[str], torch.Tensor]) -> list[Score]:
+        texts, pixels_BCHW = prepared
+        raw_B = (prompts(texts) * embedded(model, pixels_BCHW)).sum(-1)
+        return scores(raw_B, published(raw_B))
+
+    @torch.inference_mode()
+    def place(pixels_BCHW: torch.Tensor) -> list[list[float]]:
         """Each picture's embedding, (D), of its own length."""
-        found: list[list[float]] = seen(self.prompts.model, self.pixels(list(images))).tolist()
+        found: list[list[float]] = seen(model, pixels_BCHW).tolist()
         return found
+
+    return RewardModel(prepare, score, features=Step(lambda images: pixels(list(images)), place))
 
 
 def seen(model: CLIPModel, pixels_BCHW: torch.Tensor) -> torch.Tensor:

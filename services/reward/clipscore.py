@@ -14,7 +14,7 @@ def load(choice: RewardChoice) -> RewardModel:
     The paper itself, which is about captions, prints 2.5 max(cosine, 0).
     """
     model = clip.load_model(choice.model, choice.revision, choice.dtype)
-    return clip.CosineReward(
+    return clip.cosine_reward(
         clip.load_prompts(choice, model),
         clip.load_processor(choice),
         published=lambda raw_B: 100 * raw_B.clamp(min=0),

@@ -55,7 +55,7 @@ def load(choice: RewardChoice) -> RewardModel:
     model = CLIPModel.from_pretrained(
         None, config=config, state_dict=weights, dtype=getattr(torch, choice.dtype), device_map={"": device()}
     )
-    return clip.CosineReward(
+    return clip.cosine_reward(
         clip.load_prompts(choice, model),
         partial(letterboxed, side=clip.side(model)),
         published=lambda raw_B: 100 * raw_B,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers import BatchEncoding
 
 from retouche.contract.stages import Score
 from retouche.profile import RewardChoice, located
@@ -16,8 +17,9 @@ from services.checkpoint import fit, read
 from services.diffusion import device
 from services.reward.clip import load_tokenizer
 from services.reward.imagereward_network import ImageRewardNetwork, Sizes
+from services.reward.judged import Judged
 from services.reward.pixels import cropped
-from services.reward.reward_model import Judged, RewardModel, scores
+from services.reward.reward_model import RewardModel, images_of, prompts_of, scores
 
 _MEAN, _SD = 0.16717362830052426, 1.0333394966054072  # of raw rewards, as published
 _LENGTH = 35  # tokens
@@ -38,20 +40,23 @@ def load(choice: RewardChoice) -> RewardModel:
     fit(network, read(choice.model, choice.revision), choice.model, "ImageReward", unused=_UNUSED)
     network.eval().to(device(), dtype).mlp.float()
 
-    @torch.inference_mode()
-    def score(batch: Sequence[Judged]) -> list[Score]:
+    def prepare(batch: Sequence[Judged]) -> tuple[BatchEncoding, torch.Tensor]:
         tokens = tokenizer(
-            [judged.prompt for judged in batch],
+            prompts_of(batch),
             padding="max_length",
             truncation=True,
             max_length=_LENGTH,
             return_tensors="pt",
-        ).to(device())
-        pixels_BCHW = cropped([judged.image for judged in batch], sizes.image_side).to(device(), dtype)
+        )
+        return tokens, cropped(images_of(batch), sizes.image_side)
+
+    @torch.inference_mode()
+    def score(prepared: tuple[BatchEncoding, torch.Tensor]) -> list[Score]:
+        tokens, pixels_BCHW = prepared[0].to(device()), prepared[1].to(device(), dtype)
         raw_B = network(pixels_BCHW, tokens.input_ids, tokens.attention_mask.bool())
         return scores(raw_B, (raw_B - _MEAN) / _SD)
 
-    return score
+    return RewardModel(prepare, score)
 
 
 def _sizes(model: str) -> Sizes:

@@ -1,12 +1,16 @@
 """The profile's reward models, each loaded once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from retouche.contract.payload import ModelIdentity
-from retouche.identity import identify, together
-from retouche.profile import RewardChoice, located
+from retouche.contract.stages import Score
+from retouche.images import decode
+from retouche.profile import RewardChoice
+from services.full_batches import filled
 from services.reward import aesthetic, clipscore, hpsv2, imagereward, pickscore
+from services.reward.judged import Encoded, Judged
 from services.reward.reward_model import RewardModel
+from serving.steps import Step
 
 _KINDS: Mapping[str, Callable[[RewardChoice], RewardModel]] = {
     "clip": pickscore.load,
@@ -27,9 +31,25 @@ def load(rewards: dict[str, RewardChoice]) -> dict[str, RewardModel]:
     return {name: _KINDS[choice.kind](choice) for name, choice in rewards.items()}
 
 
-def identity(choice: RewardChoice) -> ModelIdentity:
-    """Who scores: the weights, and the base that they come without, if any."""
-    weights = identify(located(choice.model), choice.revision)
-    if choice.base is None:
-        return weights
-    return together(weights, identify(located(choice.base), choice.base_revision))
+def steps(rewards: dict[str, RewardChoice]) -> dict[str, Step[Any, Any]]:
+    """What the service asks of them: NAME scores what is stored, NAME/features places where the model can."""
+    models = load(rewards)
+    features = {f"{name}/features": model.features for name, model in models.items()}
+    return {
+        **{name: _of_stored(model, rewards[name].max_batch) for name, model in models.items()},
+        **{name: step for name, step in features.items() if step is not None},
+    }
+
+
+def _of_stored(model: RewardModel, size: int) -> Step[Encoded, Score]:
+    """`model` on images as they are stored, always `size` of them: see full_batches."""
+
+    def prepare(batch: Sequence[Encoded]) -> tuple[int, Any]:
+        judged = [Judged(encoded.prompt, decode(encoded.image)) for encoded in batch]
+        return len(batch), model.prepare(filled(judged, size))
+
+    def run(prepared: tuple[int, Any]) -> list[Score]:
+        wanted, full = prepared
+        return model.run(full)[:wanted]
+
+    return Step(prepare, run)

@@ -13,7 +13,7 @@ def load(choice: RewardChoice) -> RewardModel:
     """Raw: the cosine, about 0.21. Published: times the temperature, about 21."""
     model = clip.load_model(choice.model, choice.revision, choice.dtype)
     temperature = model.logit_scale.exp().detach()
-    return clip.CosineReward(
+    return clip.cosine_reward(
         clip.load_prompts(choice, model),
         clip.load_processor(choice),
         published=lambda raw_B: raw_B * temperature,

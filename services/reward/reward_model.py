@@ -1,27 +1,29 @@
-"""The one verb of every reward model."""
+"""What every reward model does: score images, and place them where its kind has a space for them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from PIL import Image
 
 from retouche.contract.stages import Score
+from services.reward.judged import Judged
+from serving.steps import Step
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One image to be scored under one prompt."""
-
-    prompt: str
-    image: Image.Image
-
-
-class RewardModel(Protocol):
+class RewardModel(Step[Judged, Score]):
     """As many scores as there are images, in their order."""
 
-    def __call__(self, batch: Sequence[Judged], /) -> list[Score]: ...
+    features: Step[Image.Image, list[float]] | None = None
+
+
+def prompts_of(batch: Sequence[Judged]) -> list[str]:
+    return [judged.prompt for judged in batch]
+
+
+def images_of(batch: Sequence[Judged]) -> list[Image.Image]:
+    return [judged.image for judged in batch]
 
 
 def scores(raw_B: torch.Tensor, published_B: torch.Tensor) -> list[Score]:

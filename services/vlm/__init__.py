@@ -1,1 +1,1 @@
-"""Vision-language models for critique and instruction: behind OpenAI's API, or in this process."""
+"""Vision-language models for critique and instruction: behind OpenAI's API, or in a process of their own."""

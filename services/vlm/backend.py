@@ -1,14 +1,16 @@
-"""The vision-language model of a service: in this process, or behind an OpenAI-compatible server."""
+"""The vision-language model of a service: in a process beside it, or behind an OpenAI-compatible server."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Protocol
 
 from retouche.metrics import ServiceMetrics
 from retouche.profile import VisionLanguageProfile
-from services.vlm.chat import Answer, Question
+from services.vlm.chat import Answer, Asked, Question, read
 from services.vlm.openai import OpenAIServer
 from services.vlm.settings import VisionLanguageSettings
 from serving.batching import MicroBatcher
+from serving.model_process import ModelProcess
 
 
 class VisionLanguage(Protocol):
@@ -39,17 +41,38 @@ async def open_backend(
         )
         await server.until_served()
         return server
-    from services.vlm import local  # torch is loaded where it is used
+    return await _open_local(profile, settings.max_waiting, metrics)
 
-    model = await asyncio.to_thread(
-        local.load, profile.model, profile.revision, profile.dtype, profile.max_answer_tokens
-    )
+
+@dataclass(frozen=True)
+class _Local:
+    """A model of this service's own, concurrent questions batched."""
+
+    batcher: MicroBatcher[Asked, str]
+    model: ModelProcess
+
+    async def answer(self, question: Question[Answer], image: bytes) -> Answer:
+        return read(question.answer, await self.batcher(Asked(question, image)))
+
+    async def close(self) -> None:
+        await self.batcher.stop()
+        await asyncio.to_thread(self.model.close)
+
+
+async def _open_local(profile: VisionLanguageProfile, max_waiting: int, metrics: ServiceMetrics) -> _Local:
+    chosen = (profile.model, profile.revision, profile.dtype, profile.max_answer_tokens)
+    model = await asyncio.to_thread(ModelProcess, "services.vlm.local:steps", *chosen)
     batcher = MicroBatcher(
-        model,
-        key=local.any_question,
+        model.step("answer"),
+        key=_any_question,
         max_batch=profile.max_batch,
-        max_waiting=settings.max_waiting,
+        max_waiting=max_waiting,
+        at_once=2,
         metrics=metrics,
     )
     await batcher.start()
-    return local.Local(batcher)
+    return _Local(batcher, model)
+
+
+def _any_question(_: Asked) -> None:
+    """All questions can share a batch."""

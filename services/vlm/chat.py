@@ -43,6 +43,14 @@ class Question(Generic[Answer]):
         return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A question about an encoded image."""
+
+    question: Question[Any]
+    image: bytes
+
+
 def _unmeasured(schema: Any) -> Any:
     """A JSON schema without the greatest lengths of texts."""
     if isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL in this process with transformers: batched, greedy, bounded.
+"""Qwen2.5-VL with transformers: batched, greedy, bounded.
 
 Its processor class wants torchvision; the tokenizer and the Pillow image processor, loaded apart, do not.
 """
@@ -13,32 +13,11 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen
 from retouche.images import decode
 from retouche.profile import located
 from services.checkpoint import load_part
-from services.vlm.chat import Answer, Question, read
-from serving.batching import MicroBatcher
+from services.vlm.chat import Asked, Question
+from serving.steps import Step
 
 _PICTURE = "<|image_pad|>"
 _END = "<|im_end|>"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question about an encoded image."""
-
-    question: Question[Any]
-    image: bytes
-
-
-@dataclass(frozen=True)
-class Local:
-    """Answers of a model in this process, concurrent questions batched."""
-
-    batcher: MicroBatcher[Asked, str]
-
-    async def answer(self, question: Question[Answer], image: bytes) -> Answer:
-        return read(question.answer, await self.batcher(Asked(question, image)))
-
-    async def close(self) -> None:
-        await self.batcher.stop()
 
 
 @dataclass(frozen=True)
@@ -50,9 +29,13 @@ class Model:
     image_processor: Any
     max_answer_tokens: int
 
-    @torch.inference_mode()
     def __call__(self, batch: Sequence[Asked]) -> list[str]:
-        inputs = self.inputs(batch).to(self.model.device)
+        return self.write(self.inputs(batch))
+
+    @torch.inference_mode()
+    def write(self, inputs: Any) -> list[str]:
+        """The answers, batched and greedy."""
+        inputs = inputs.to(self.model.device)
         written = self.model.generate(
             **inputs,
             max_new_tokens=self.max_answer_tokens,
@@ -104,5 +87,9 @@ def load(model: str, revision: str | None, dtype: str, max_answer_tokens: int) -
     )
 
 
-def any_question(_: Asked) -> None:
-    """All questions can share a batch."""
+def steps(
+    model: str, revision: str | None, dtype: str, max_answer_tokens: int
+) -> dict[str, Step[Asked, str]]:
+    """What the services ask of it: `answer`."""
+    loaded = load(model, revision, dtype, max_answer_tokens)
+    return {"answer": Step(loaded.inputs, loaded.write)}

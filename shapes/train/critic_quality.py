@@ -13,8 +13,8 @@ from retouche.contract.stages import Critique
 from retouche.errors import ModelFailure
 from services.critique import messages as critique
 from services.instruction import messages as instruction
-from services.vlm.chat import Question, read
-from services.vlm.local import Asked, Model, load
+from services.vlm.chat import Asked, Question, read
+from services.vlm.local import Model, load
 from shapes.check import check
 from shapes.faults import shown_for
 from shapes.instructions import findings_for, instructions_for

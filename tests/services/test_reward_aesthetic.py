@@ -8,7 +8,7 @@ import torch
 from retouche.errors import ModelFailure
 from retouche.profile import RewardChoice
 from services.reward import aesthetic
-from services.reward.reward_model import Judged
+from services.reward.judged import Judged
 from tests.services import by_hand
 from tests.services.clip_by_hand import seen
 from tests.services.published import (

@@ -10,7 +10,8 @@ from PIL import Image
 from retouche.errors import ModelFailure
 from retouche.profile import RewardChoice
 from services.reward import clipscore, pickscore
-from services.reward.reward_model import Judged, RewardModel
+from services.reward.judged import Judged
+from services.reward.reward_model import RewardModel
 from tests.services import by_hand
 from tests.services.clip_by_hand import Activation, read, seen
 from tests.services.published import (
@@ -81,3 +82,15 @@ def test_missing_unknown_and_misshapen_tensors_are_named(tmp_path: Path, base: P
     assert "4 missing (text_model.encoder.layers.1.mlp.fc1.bias, " in told
     assert "1 not part of it (head.weight)" in told
     assert "1 of another shape (visual_projection.weight is [3, 4], not [48, 96])" in told
+
+
+def test_a_prompt_is_read_once_and_the_same_whoever_is_asked_about_beside_it(tmp_path: Path) -> None:
+    write_clip_base(tmp_path, "quick_gelu")
+    choice = RewardChoice(kind="clipscore", model=write_clip(tmp_path, WEIGHTS, "quick_gelu"))
+    image = pictures()[0]
+    pair = [Judged(prompt, image) for prompt in PROMPTS[:2]]
+    remembering, fresh = clipscore.load(choice), clipscore.load(choice)
+    together, again = remembering(pair), remembering(pair)
+    assert again == together
+    alone = [fresh([judged, judged])[0] for judged in pair]
+    assert alone == together

@@ -11,7 +11,7 @@ from PIL import Image
 from retouche.errors import ModelFailure
 from retouche.profile import RewardChoice
 from services.reward import hpsv2
-from services.reward.reward_model import Judged
+from services.reward.judged import Judged
 from tests.services import by_hand
 from tests.services.by_hand import Affine, Block, affine
 from tests.services.published import (

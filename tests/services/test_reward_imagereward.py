@@ -10,7 +10,7 @@ from retouche.errors import ModelFailure
 from retouche.profile import RewardChoice
 from services.reward import imagereward
 from services.reward.imagereward_network import ImageRewardNetwork, Sizes
-from services.reward.reward_model import Judged
+from services.reward.judged import Judged
 from tests.services import by_hand
 from tests.services.by_hand import Affine, Block, affine
 from tests.services.published import (

@@ -1,0 +1,19 @@
+"""What a model does for a batch, in two parts: one batch is prepared while another one runs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+ItemT = TypeVar("ItemT")
+AnswerT = TypeVar("AnswerT")
+
+
+@dataclass(frozen=True)
+class Step(Generic[ItemT, AnswerT]):
+    """`run` of what `prepare` makes of a batch: one answer for each item, in their order."""
+
+    prepare: Callable[[Sequence[ItemT]], Any]
+    run: Callable[[Any], list[AnswerT]]
+
+    def __call__(self, batch: Sequence[ItemT]) -> list[AnswerT]:
+        return self.run(self.prepare(batch))
