@@ -1,11 +1,11 @@
 """`python -m bench.reward`: the reward service against its models alone, by each way of asking.
 
 `ratios`: images scored a second over HTTP, divided by what static batches of the same model reach in this
-process at the best of SIZES. `one request`: one caller, IMAGES images a request. `32 callers`: one image a
-request. All are measured in turn, never at once, in ROUNDS rounds, so that a machine that slows down slows
-all. Every request has images of its own: nothing is remembered. Beside the models of the profile stands a
-CLIP of ViT-B/32's size with random weights, whose time is spent as that of a model in use.
-OMP_NUM_THREADS gives the service and the model alone their cores.
+process at the best of SIZES. `one request`: one caller, IMAGES images a request, or what there are. `32
+callers`: one image a request. All are measured in turn, never at once, in ROUNDS rounds, so that a machine
+that slows down slows all. Every request has images of its own: nothing is remembered. Beside the models of
+the profile stands a CLIP of ViT-B/32's size with random weights, whose time is spent as that of a model in
+use. OMP_NUM_THREADS gives the service and the model alone their cores.
 """
 
 import argparse
@@ -86,11 +86,11 @@ class Fresh:
         return Stage("/v1/reward", requests, model, [Judged(PROMPT, picture) for picture, _ in taken])
 
 
-def best_size(name: str, model: RewardModel, fresh: Fresh, console: Console) -> int:
+def best_size(name: str, model: RewardModel, fresh: Fresh, images: int, console: Console) -> int:
     """The batch size at which the model alone is quickest."""
-    stage = fresh.stage(model, name, WAYS[0], IMAGES)
+    stage = fresh.stage(model, name, WAYS[0], images)
     static_seconds(stage, max(SIZES))  # warm
-    rates = {size: IMAGES / static_seconds(stage, size) for size in SIZES}
+    rates = {size: images / static_seconds(stage, size) for size in SIZES}
     shown = ", ".join(f"{rate:.1f}/s in batches of {size}" for size, rate in rates.items())
     console.print(f"  alone, at a glance: {shown}", style="dim")
     return max(SIZES, key=rates.__getitem__)
@@ -100,10 +100,10 @@ def measure(
     name: str, model: RewardModel, url: str, fresh: Fresh, images: int, console: Console
 ) -> tuple[int, float, dict[str, float], dict[str, float]]:
     """The best batch size; images a second alone in batches of it; by way: those served, and their ratio."""
-    size = best_size(name, model, fresh, console)
+    size = best_size(name, model, fresh, min(IMAGES, images), console)
     alone, together = dict.fromkeys(WAYS, 0.0), dict.fromkeys(WAYS, 0.0)
     for way in WAYS:
-        asyncio.run(served_seconds(url, fresh.stage(model, name, way, way.callers * way.images), way.callers))
+        asyncio.run(served_seconds(url, fresh.stage(model, name, way, CALLERS), way.callers))
     for _ in range(ROUNDS):
         for way in WAYS:
             stage = fresh.stage(model, name, way, images)
@@ -117,7 +117,7 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=512, help="scored in a round by each way of asking")
-    parser.add_argument("--large", type=int, default=256, help="the same for the model of ViT-B/32's size")
+    parser.add_argument("--large", type=int, default=64, help="the same for the model of ViT-B/32's size")
     parser.add_argument("--only", nargs="+", help="reward models", metavar="NAME")
     parser.add_argument("--port", type=int, default=8790)
     options = parser.parse_args()
