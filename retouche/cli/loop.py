@@ -18,7 +18,7 @@ from retouche.cli.terminal import Json, console, errors, gateway, print_json
 from retouche.cli.train import read_specification
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.evaluation import Evaluation
-from retouche.contract.jobs import CurationSpec, GenerationParameters
+from retouche.contract.jobs import CurationSpec, GenerationParameters, Job
 from retouche.contract.runs import Run, RunSpec, TrainingData
 from retouche.errors import Conflict
 from retouche.evaluation import Truth, evaluate
@@ -36,26 +36,36 @@ def loop(
     seed: int = 0,
     as_json: Json = False,
 ) -> None:
-    """Each round curates with the last one's model, and trains the base on the pairs of all rounds so far."""
+    """Each round curates with the last one's model, and trains the base on the pairs of all rounds so far.
+
+    A later round that gives no pairs trains nothing, and the next one draws other images with the same model.
+    """
     with errors():
         curated, compared, judge = read_prompts(prompts), read_prompts(evaluation_prompts), named_truth(truth)
     jobs: list[str] = []
-    evaluations: list[Evaluation] = []
+    evaluations: dict[int, Evaluation] = {}
     adapter: str | None = None
     with gateway() as client:
-        for number in range(rounds):
-            console.rule(f"round {number + 1} of {rounds}")
-            jobs.append(_curate(client, curated, images_per_prompt, adapter, seed + number))
+        for number in range(1, rounds + 1):
+            console.rule(f"round {number} of {rounds}")
+            job = _curate(client, curated, images_per_prompt, adapter, seed + number - 1)
+            if jobs and not job.report.pairs:
+                console.print(f"{job.id} has no pairs: nothing new to train on; retouche report says why")
+                continue
+            jobs.append(job.id)
             adapter = _train(client, specification, jobs).id
-            evaluations.append(asyncio.run(_evaluate(adapter, compared, judge)))
+            evaluations[number] = asyncio.run(_evaluate(adapter, compared, judge))
             _show(evaluations)
     if as_json:
         print_json(
-            [{"run": found.run, "judgements": found.model_dump()["judgements"]} for found in evaluations]
+            [
+                {"round": number, "run": found.run, "judgements": found.model_dump()["judgements"]}
+                for number, found in evaluations.items()
+            ]
         )
 
 
-def _curate(client: Retouche, prompts: list[str], images: int, adapter: str | None, seed: int) -> str:
+def _curate(client: Retouche, prompts: list[str], images: int, adapter: str | None, seed: int) -> Job:
     spec = CurationSpec(
         models=client.deployed_models(),
         prompts=tuple(prompts),
@@ -66,7 +76,7 @@ def _curate(client: Retouche, prompts: list[str], images: int, adapter: str | No
     job = follow_job(client, client.submit(spec).id)
     if job.state != "finished":
         raise Conflict(f"{job.id} is {job.state}: {job.error}; retry it, then start the same loop again")
-    return job.id
+    return job
 
 
 def _train(client: Retouche, specification: Path | None, jobs: list[str]) -> Run:
@@ -84,9 +94,10 @@ async def _evaluate(run_id: str, prompts: list[str], truth: Truth | None) -> Eva
         return await client.keep_evaluation(await evaluate(client, run_id, prompts, truth=truth))
 
 
-def _show(evaluations: list[Evaluation]) -> None:
-    table = Table("round", "run", *evaluations[0].judgements, title="tuned minus base", box=None)
-    for number, found in enumerate(evaluations):
+def _show(evaluations: dict[int, Evaluation]) -> None:
+    names = next(iter(evaluations.values())).judgements
+    table = Table("round", "run", *names, title="tuned minus base", box=None)
+    for number, found in evaluations.items():
         cells = [f"{judged.difference:+.4f}" for judged in found.judgements.values()]
-        table.add_row(str(number + 1), found.run, *cells)
+        table.add_row(str(number), found.run, *cells)
     console.print(table)
