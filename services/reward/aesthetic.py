@@ -5,7 +5,6 @@ into safetensors; its base, openai/clip-vit-large-patch14, sees the picture.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 
@@ -16,7 +15,7 @@ from services.diffusion import device
 from services.reward import clip
 from services.reward.judged import Judged
 from services.reward.linear_head import LinearHead
-from services.reward.pixels import cropped, in_parts
+from services.reward.pixels import cropped
 from services.reward.reward_model import RewardModel, images_of, scores
 
 
@@ -34,7 +33,7 @@ def load(choice: RewardChoice) -> RewardModel:
     head.eval().to(device(), torch.float32)
 
     def prepare(batch: Sequence[Judged]) -> torch.Tensor:
-        return torch.cat(in_parts(partial(cropped, side=clip.side(model)), images_of(batch)))
+        return cropped(images_of(batch), clip.side(model))
 
     @torch.inference_mode()
     def score(pixels_BCHW: torch.Tensor) -> list[Score]:

@@ -16,13 +16,12 @@ from retouche.profile import RewardChoice, located
 from services.checkpoint import CONVERT, load_part, require_file
 from services.diffusion import device
 from services.reward.judged import Judged
-from services.reward.pixels import in_parts
 from services.reward.reward_model import RewardModel, images_of, prompts_of, scores
 from serving.steps import Step
 
 _PROMPTS_REMEMBERED = 4096  # 12 MB where a model has 768 dimensions
 
-Pixels = Callable[[Sequence[Image.Image]], torch.Tensor]  # RGB images to (B, C, H, W) as the model reads them
+Pixels = Callable[[list[Image.Image]], torch.Tensor]  # RGB images to (B, C, H, W) as the model reads them
 
 
 def load_model(model: str, revision: str | None, dtype: str) -> CLIPModel:
@@ -90,7 +89,7 @@ def load_processor(choice: RewardChoice) -> Pixels:
         torch.tensor(each).view(-1, 1, 1) for each in (processor.image_mean, processor.image_std)
     )
 
-    def pixels(images: Sequence[Image.Image]) -> torch.Tensor:
+    def pixels(images: list[Image.Image]) -> torch.Tensor:
         # Scaled all at once: the processor does it one by one, which takes as long as all its other work.
         scaled: torch.Tensor = _cut(processor, images) * processor.rescale_factor
         return (scaled - mean_C11) / std_C11
@@ -98,7 +97,7 @@ def load_processor(choice: RewardChoice) -> Pixels:
     return pixels
 
 
-def _cut(processor: CLIPImageProcessorPil, images: Sequence[Image.Image]) -> torch.Tensor:
+def _cut(processor: CLIPImageProcessorPil, images: list[Image.Image]) -> torch.Tensor:
     """Images resized and cropped, (B, C, H, W), between 0 and 255."""
     side = processor.crop_size["height"]
     sides = (side, processor.crop_size["width"], processor.size.get("shortest_edge"))
@@ -106,7 +105,7 @@ def _cut(processor: CLIPImageProcessorPil, images: Sequence[Image.Image]) -> tor
         # The processor would take a tenth of a millisecond for each picture to leave it as it is.
         pixels_BHWC = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
         return pixels_BHWC.permute(0, 3, 1, 2).contiguous()  # in another layout, convolutions round otherwise
-    cut = processor(list(images), return_tensors="pt", do_rescale=False, do_normalize=False)
+    cut = processor(images, return_tensors="pt", do_rescale=False, do_normalize=False)
     pixels_BCHW: torch.Tensor = cut.pixel_values
     return pixels_BCHW
 
@@ -118,7 +117,7 @@ def cosine_reward(
     model = prompts.model
 
     def prepare(batch: Sequence[Judged]) -> tuple[list[str], torch.Tensor]:
-        return prompts_of(batch), torch.cat(in_parts(pixels, images_of(batch)))
+        return prompts_of(batch), pixels(images_of(batch))
 
     @torch.inference_mode()
     def score(prepared: tuple[list[str], torch.Tensor]) -> list[Score]:
@@ -132,9 +131,7 @@ def cosine_reward(
         found: list[list[float]] = seen(model, pixels_BCHW).tolist()
         return found
 
-    return RewardModel(
-        prepare, score, features=Step(lambda images: torch.cat(in_parts(pixels, images)), place)
-    )
+    return RewardModel(prepare, score, features=Step(lambda images: pixels(list(images)), place))
 
 
 def seen(model: CLIPModel, pixels_BCHW: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,6 @@ network in a config.json beside its weights.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from services.diffusion import device
 from services.reward.clip import load_tokenizer
 from services.reward.imagereward_network import ImageRewardNetwork, Sizes
 from services.reward.judged import Judged
-from services.reward.pixels import cropped, in_parts
+from services.reward.pixels import cropped
 from services.reward.reward_model import RewardModel, images_of, prompts_of, scores
 
 _MEAN, _SD = 0.16717362830052426, 1.0333394966054072  # of raw rewards, as published
@@ -49,8 +48,7 @@ def load(choice: RewardChoice) -> RewardModel:
             max_length=_LENGTH,
             return_tensors="pt",
         )
-        pixels = partial(cropped, side=sizes.image_side)
-        return tokens, torch.cat(in_parts(pixels, images_of(batch)))
+        return tokens, cropped(images_of(batch), sizes.image_side)
 
     @torch.inference_mode()
     def score(prepared: tuple[BatchEncoding, torch.Tensor]) -> list[Score]:

@@ -1,7 +1,6 @@
 """The profile's reward models, each loaded once."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 from retouche.contract.stages import Score
@@ -10,7 +9,6 @@ from retouche.profile import RewardChoice
 from services.full_batches import filled
 from services.reward import aesthetic, clipscore, hpsv2, imagereward, pickscore
 from services.reward.judged import Encoded, Judged
-from services.reward.pixels import in_parts
 from services.reward.reward_model import RewardModel
 from serving.steps import Step
 
@@ -47,7 +45,7 @@ def _of_stored(model: RewardModel, size: int) -> Step[Encoded, Score]:
     """`model` on images as they are stored, always `size` of them: see full_batches."""
 
     def prepare(batch: Sequence[Encoded]) -> tuple[int, Any]:
-        judged = list(chain.from_iterable(in_parts(_decoded, batch)))
+        judged = [Judged(encoded.prompt, decode(encoded.image)) for encoded in batch]
         return len(batch), model.prepare(filled(judged, size))
 
     def run(prepared: tuple[int, Any]) -> list[Score]:
@@ -55,7 +53,3 @@ def _of_stored(model: RewardModel, size: int) -> Step[Encoded, Score]:
         return model.run(full)[:wanted]
 
     return Step(prepare, run)
-
-
-def _decoded(batch: Sequence[Encoded]) -> list[Judged]:
-    return [Judged(encoded.prompt, decode(encoded.image)) for encoded in batch]

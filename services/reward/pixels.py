@@ -3,9 +3,7 @@
 Shapes: B batch, C channels, H and W pixels.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,23 +12,6 @@ from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 _MEAN_C11 = torch.tensor(OPENAI_CLIP_MEAN).view(3, 1, 1)
 _STD_C11 = torch.tensor(OPENAI_CLIP_STD).view(3, 1, 1)
-
-
-ItemT = TypeVar("ItemT")
-PartT = TypeVar("PartT")
-
-_THREADS = 4
-_pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="pixels")
-
-
-def in_parts(work: Callable[[Sequence[ItemT]], PartT], items: Sequence[ItemT]) -> list[PartT]:
-    """`work` on a part of the items in each of some threads, the parts in order.
-
-    Reading a picture of 512 pixels a side and resizing it takes longer than a model on an accelerator does,
-    and for most of the time needs no interpreter.
-    """
-    each = -(-len(items) // _THREADS)
-    return list(_pool.map(work, [items[begin : begin + each] for begin in range(0, len(items), each)]))
 
 
 def cropped(images: Sequence[Image.Image], side: int) -> torch.Tensor:
