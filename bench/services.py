@@ -55,14 +55,14 @@ from shapes.scene import random_layout
 
 CALLERS = 32
 SIZES = (4, 8, 16, 32)
-ROUNDS = 2
+ROUNDS = 4
 _MODEL_FAILURE = ModelFailure.code.encode()  # an answer out of its schema takes the model as long
-SHARES = {  # of --requests
-    "generation": 0.25,
+SHARES = {  # of --requests: a round of seconds, so that the first and the last batch weigh little
+    "generation": 0.5,
     "critique": 1.0,
-    "instruction": 1.0,
-    "editing": 0.25,
-    "reward": 1.0,
+    "instruction": 4.0,
+    "editing": 0.5,
+    "reward": 4.0,
 }
 IMAGES_SCORED = 4  # in one request, as the pipeline asks: an image and its edits
 PROMPT = "a red circle above a blue square on a gray background"

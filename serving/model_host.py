@@ -1,10 +1,10 @@
 """`python -m serving.model_host FD`: the process that `ModelProcess` starts and asks over a socket.
 
-One thread receives, one prepares, one loads and runs. It ends when who started it is gone.
+One thread receives, one loads and runs; others wait for the processes that prepare. It ends when who started
+it is gone.
 """
 
 import gc
-import logging
 import os
 import pkgutil
 import signal
@@ -17,21 +17,21 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from retouche import logs
-from retouche.errors import ModelFailure, RetoucheError
+from retouche.errors import RetoucheError
+from serving import preparing
+from serving.preparing import Preparers, crossing
 from serving.steps import Step
 
 Steps = Mapping[str, Step[Any, Any]]
-
-_log = logging.getLogger("retouche.serving")
+Loaded = tuple[Steps, Preparers]
 
 
 class _Host:
     def __init__(self, connection: "Connection[Any, Any]") -> None:
         self._connection = connection
         self._sending = threading.Lock()
-        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        self._preparing = ThreadPoolExecutor(preparing.PROCESSES, thread_name_prefix="prepare")
         self._running = ThreadPoolExecutor(1, thread_name_prefix="run")
-        self._steps: Steps = {}
 
     def receive(self) -> None:
         """Load, then do what is asked in the order of coming, until nobody can ask any more."""
@@ -39,9 +39,8 @@ class _Host:
         self._running.submit(_load, loader, arguments).add_done_callback(self._ready)
         while (asked := self._next()) is not None:
             number, name, batch = asked
-            step = self._steps[name]
-            prepared = self._preparing.submit(step.prepare, batch)
-            prepared.add_done_callback(partial(self._run, number, step))
+            prepared = self._preparing.submit(self._prepare, name, batch)
+            prepared.add_done_callback(partial(self._run, number, self._steps[name]))
 
     def _next(self) -> tuple[int, str, Any] | None:
         try:
@@ -50,10 +49,11 @@ class _Host:
         except (EOFError, ConnectionError):
             return None
 
-    def _ready(self, loaded: "Future[Steps]") -> None:
-        if loaded.exception() is None:
-            self._steps = loaded.result()
-        self._send(list(self._steps), _error(loaded))
+    def _ready(self, loaded: "Future[Loaded]") -> None:
+        error = _error(loaded)
+        if error is None:
+            self._steps, self._prepare = loaded.result()
+        self._send(list(self._steps) if error is None else [], error)
 
     def _run(self, number: int, step: Step[Any, Any], prepared: "Future[Any]") -> None:
         if prepared.exception() is not None:
@@ -71,20 +71,17 @@ class _Host:
             self._connection.send(message)
 
 
-def _load(loader: str, arguments: tuple[Any, ...]) -> Steps:
+def _load(loader: str, arguments: tuple[Any, ...]) -> Loaded:
     steps: Steps = pkgutil.resolve_name(loader)(*arguments)
     gc.collect()
-    gc.freeze()  # models never go: no full collection need walk their objects
-    return steps
+    gc.freeze()  # models never go: no full collection need walk their objects, or copy what forks share
+    return steps, Preparers(steps)
 
 
 def _error(done: "Future[Any]") -> RetoucheError | None:
     """What it raised, as an error that may cross to another process."""
     error = done.exception()
-    if error is None or isinstance(error, RetoucheError):
-        return error
-    _log.error("the model failed", exc_info=error)
-    return ModelFailure(f"the model failed ({type(error).__name__}: {error}); the log has more")
+    return None if error is None else crossing(error)
 
 
 def main() -> None:

@@ -10,7 +10,11 @@ AnswerT = TypeVar("AnswerT")
 
 @dataclass(frozen=True)
 class Step(Generic[ItemT, AnswerT]):
-    """`run` of what `prepare` makes of a batch: one answer for each item, in their order."""
+    """`run` of what `prepare` makes of a batch: one answer for each item, in their order.
+
+    `prepare` may be done in a fork of the process that runs: without the accelerator, on one thread, and what
+    it makes is pickled.
+    """
 
     prepare: Callable[[Sequence[ItemT]], Any]
     run: Callable[[Any], list[AnswerT]]

@@ -21,20 +21,45 @@ _END = "<|im_end|>"
 
 
 @dataclass(frozen=True)
-class Model:
-    """A model with what prepares its input; called on a batch, it writes one text for each question."""
+class Reader:
+    """Questions and pictures as the model reads them."""
+
+    tokenizer: Any
+    image_processor: Any
+    dtype: torch.dtype
+
+    def __call__(self, batch: Sequence[Asked]) -> Any:
+        """Token ids padded on the left, patches of all pictures, and which tokens are a picture's."""
+        pictures = self.image_processor([decode(asked.image) for asked in batch], return_tensors="pt")
+        merged = self.image_processor.merge_size**2
+        texts = [
+            self._text(asked.question).replace(_PICTURE, _PICTURE * (int(grid.prod()) // merged))
+            for asked, grid in zip(batch, pictures.image_grid_thw, strict=True)
+        ]
+        inputs = self.tokenizer(texts, padding=True, padding_side="left", return_tensors="pt")
+        picture = inputs.input_ids == self.tokenizer.convert_tokens_to_ids(_PICTURE)
+        inputs.update(pictures)
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
+        inputs["mm_token_type_ids"] = picture.int()
+        return inputs
+
+    def _text(self, question: Question[Any]) -> str:
+        text: str = self.tokenizer.apply_chat_template(
+            question.messages(""), tokenize=False, add_generation_prompt=True
+        )
+        return text
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What is read to answers, batched and greedy."""
 
     model: Any
     tokenizer: Any
-    image_processor: Any
     max_answer_tokens: int
 
-    def __call__(self, batch: Sequence[Asked]) -> list[str]:
-        return self.write(self.inputs(batch))
-
     @torch.inference_mode()
-    def write(self, inputs: Any) -> list[str]:
-        """The answers, batched and greedy."""
+    def __call__(self, inputs: Any) -> list[str]:
         inputs = inputs.to(self.model.device)
         written = self.model.generate(
             **inputs,
@@ -46,31 +71,18 @@ class Model:
         answers = written[:, inputs.input_ids.shape[1] :]
         return [self._finished(text) for text in self.tokenizer.batch_decode(answers)]
 
-    def inputs(self, batch: Sequence[Asked]) -> Any:
-        """Token ids padded on the left, patches of all pictures, and which tokens are a picture's."""
-        pictures = self.image_processor([decode(asked.image) for asked in batch], return_tensors="pt")
-        merged = self.image_processor.merge_size**2
-        texts = [
-            self._text(asked.question).replace(_PICTURE, _PICTURE * (int(grid.prod()) // merged))
-            for asked, grid in zip(batch, pictures.image_grid_thw, strict=True)
-        ]
-        inputs = self.tokenizer(texts, padding=True, padding_side="left", return_tensors="pt")
-        picture = inputs.input_ids == self.tokenizer.convert_tokens_to_ids(_PICTURE)
-        inputs.update(pictures)
-        inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
-        inputs["mm_token_type_ids"] = picture.int()
-        return inputs
-
-    def _text(self, question: Question[Any]) -> str:
-        text: str = self.tokenizer.apply_chat_template(
-            question.messages(""), tokenize=False, add_generation_prompt=True
-        )
-        return text
-
     def _finished(self, text: str) -> str:
         """The answer before its end mark; empty, which no schema takes, where it never came to an end."""
         answer, end, _ = text.partition(_END)
         return answer if end else ""
+
+
+@dataclass(frozen=True)
+class Model(Step[Asked, str]):
+    """One text for each question."""
+
+    prepare: Reader
+    run: Writer
 
 
 def load(model: str, revision: str | None, dtype: str, max_answer_tokens: int) -> Model:
@@ -79,17 +91,12 @@ def load(model: str, revision: str | None, dtype: str, max_answer_tokens: int) -
     Raises:
         ModelFailure: its weights are no safetensors, or not exactly those of a Qwen2.5-VL.
     """
-    return Model(
-        load_part(Qwen2_5_VLForConditionalGeneration, model, revision, dtype),
-        AutoTokenizer.from_pretrained(located(model), revision=revision),
-        Qwen2VLImageProcessorPil.from_pretrained(located(model), revision=revision or "main"),
-        max_answer_tokens,
-    )
+    network = load_part(Qwen2_5_VLForConditionalGeneration, model, revision, dtype)
+    tokenizer = AutoTokenizer.from_pretrained(located(model), revision=revision)
+    processor = Qwen2VLImageProcessorPil.from_pretrained(located(model), revision=revision or "main")
+    return Model(Reader(tokenizer, processor, network.dtype), Writer(network, tokenizer, max_answer_tokens))
 
 
-def steps(
-    model: str, revision: str | None, dtype: str, max_answer_tokens: int
-) -> dict[str, Step[Asked, str]]:
+def steps(model: str, revision: str | None, dtype: str, max_answer_tokens: int) -> dict[str, Model]:
     """What the services ask of it: `answer`."""
-    loaded = load(model, revision, dtype, max_answer_tokens)
-    return {"answer": Step(loaded.inputs, loaded.write)}
+    return {"answer": load(model, revision, dtype, max_answer_tokens)}

@@ -54,8 +54,16 @@ def killed() -> dict[str, Step[object, object]]:
     os._exit(9)
 
 
-def mortal() -> dict[str, Step[object, int]]:
+def mortal() -> dict[str, Step[object, object]]:
+    def die(_: Sequence[object]) -> list[object]:
+        os._exit(9)
+
+    def own_process(_: Sequence[object]) -> list[object]:
+        return [os.getpid()]
+
     return {
-        "own process": Step(whole, lambda _: [os.getpid()]),
-        "dies": Step(whole, lambda _: os._exit(9)),
+        "where it runs": Step(whole, own_process),
+        "where it is prepared": Step(own_process, whole),
+        "dies": Step(whole, die),
+        "dies prepared": Step(die, whole),
     }

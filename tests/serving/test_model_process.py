@@ -56,25 +56,29 @@ def test_what_keeps_a_model_from_loading_is_told() -> None:
 
 
 def service(then: str) -> "subprocess.Popen[str]":
-    """A process that asks its model for its number, prints it, and goes on as told."""
+    """A process that prints where its model prepares and runs, and goes on as told."""
     program = f"""
 import time
 from serving.model_process import ModelProcess
 model = ModelProcess("{STEPS}:mortal")
-print(*model.step("own process")([0]), flush=True)
+print(*model.step("where it is prepared")([0]), *model.step("where it runs")([0]), flush=True)
 {then}
 """
     return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
 
 
-def test_a_service_ends_with_its_model() -> None:
-    with service('model.step("dies")([0])') as asking:
+@pytest.mark.parametrize("call", ["dies", "dies prepared"])
+def test_a_service_ends_with_its_model(call: str) -> None:
+    with service(f'model.step("{call}")([0])') as asking:
         assert asking.wait(60) == 1
 
 
 def test_a_model_ends_with_its_service() -> None:
     with service("time.sleep(600)") as asking:
         assert asking.stdout is not None
-        assert int(asking.stdout.readline()) != asking.pid
+        processes = {*map(int, asking.stdout.readline().split()), asking.pid}
+        assert len(processes) == 3, (
+            "the model runs where requests are answered, or where batches are prepared"
+        )
         asking.kill()
-        asking.communicate(timeout=60)  # comes back when nobody has its output open any more: the model has
+        asking.communicate(timeout=60)  # comes back when nobody has its output open any more: all have ended
