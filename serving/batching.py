@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -21,6 +22,7 @@ RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
 _GATHER_SHARE = 0.05  # of a call's time may pass without a newcomer before it begins
+_LOOKS = 2  # the first may end while answers are still being sent, and nobody who got one was heard
 _LEAST_GATHER_SECONDS = 0.0005
 _MOST_GATHER_SECONDS = 0.05
 
@@ -153,15 +155,14 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         A crowd is complete when all are there who wait and who were answered by the two calls before, or when
         no more of it has come for a small part of the time that a call takes.
         """
-        seen = 0
-        while seen < len(self._waiting) < self._crowd and not self._stopping:
-            seen = len(self._waiting)
+        seen = quiet = 0
+        while quiet < _LOOKS and len(self._waiting) < self._crowd and not self._stopping:
             self._complete.clear()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._gather_seconds()):
                     await self._complete.wait()
-            except TimeoutError:
-                continue
+            quiet = quiet + 1 if len(self._waiting) == seen else 0
+            seen = len(self._waiting)
 
     def _gather_seconds(self) -> float:
         share = _GATHER_SHARE * self._seconds_per_call

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -113,6 +114,20 @@ def test_a_crowd_that_comes_back_one_by_one_goes_together_again() -> None:
             tasks.append(asyncio.create_task(batcher(number)))
             for _turn in range(3):
                 await asyncio.sleep(0)
+        assert await asyncio.gather(*tasks) == [8, 10, 12]
+
+    assert run(use).batches == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_a_crowd_goes_together_again_though_the_event_loop_is_busy_with_its_answers() -> None:
+    async def use(batcher: MicroBatcher[int, int], _: Doubler) -> None:
+        await asyncio.gather(*(batcher(number) for number in (1, 2, 3)))
+        tasks = [asyncio.create_task(batcher(4))]
+        await asyncio.sleep(0.001)
+        time.sleep(0.1)  # noqa: ASYNC251 (nobody is heard meanwhile)
+        for _turn in range(5):
+            await asyncio.sleep(0)
+        tasks += [asyncio.create_task(batcher(number)) for number in (5, 6)]
         assert await asyncio.gather(*tasks) == [8, 10, 12]
 
     assert run(use).batches == [[1, 2, 3], [4, 5, 6]]
