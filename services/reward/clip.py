@@ -5,6 +5,8 @@ Shapes: B batch, C channels, H and W pixels, D the width both are projected to.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +23,13 @@ from serving.steps import Step
 
 _PROMPTS_REMEMBERED = 4096  # 12 MB where a model has 768 dimensions
 
-Pixels = Callable[[list[Image.Image]], torch.Tensor]  # RGB images to (B, C, H, W) as the model reads them
+
+@dataclass(frozen=True)
+class Reading:
+    """RGB images to what the model reads, (B, C, H, W), in two parts, as few bytes as can be between them."""
+
+    cut: Callable[[Sequence[Image.Image]], torch.Tensor]
+    standardised: Callable[[torch.Tensor], torch.Tensor] = field(default=lambda pixels_BCHW: pixels_BCHW)
 
 
 def load_model(model: str, revision: str | None, dtype: str) -> CLIPModel:
@@ -81,57 +89,58 @@ def load_prompts(choice: RewardChoice, model: CLIPModel) -> Prompts:
     return Prompts(model, load_tokenizer(choice))
 
 
-def load_processor(choice: RewardChoice) -> Pixels:
+def load_processor(choice: RewardChoice) -> Reading:
     """The image processor of the base, or of the model's own folder."""
     base, revision = companion(choice, "preprocessor_config.json")
     processor = CLIPImageProcessorPil.from_pretrained(base, revision=revision)
     mean_C11, std_C11 = (
-        torch.tensor(each).view(-1, 1, 1) for each in (processor.image_mean, processor.image_std)
+        torch.tensor(each, device=device()).view(-1, 1, 1)
+        for each in (processor.image_mean, processor.image_std)
     )
 
-    def pixels(images: list[Image.Image]) -> torch.Tensor:
-        # Scaled all at once: the processor does it one by one, which takes as long as all its other work.
-        scaled: torch.Tensor = _cut(processor, images) * processor.rescale_factor
+    def standardised(cut_BCHW: torch.Tensor) -> torch.Tensor:
+        # All at once: the processor does it one by one, which takes as long as all its other work.
+        scaled: torch.Tensor = cut_BCHW.to(device()) * processor.rescale_factor
         return (scaled - mean_C11) / std_C11
 
-    return pixels
+    return Reading(partial(_cut, processor), standardised)
 
 
-def _cut(processor: CLIPImageProcessorPil, images: list[Image.Image]) -> torch.Tensor:
-    """Images resized and cropped, (B, C, H, W), between 0 and 255."""
+def _cut(processor: CLIPImageProcessorPil, images: Sequence[Image.Image]) -> torch.Tensor:
+    """Images resized and cropped, (B, C, H, W), bytes."""
     side = processor.crop_size["height"]
     sides = (side, processor.crop_size["width"], processor.size.get("shortest_edge"))
     if {*sides, *(length for image in images for length in image.size)} == {side}:
         # The processor would take a tenth of a millisecond for each picture to leave it as it is.
         pixels_BHWC = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
         return pixels_BHWC.permute(0, 3, 1, 2).contiguous()  # in another layout, convolutions round otherwise
-    cut = processor(images, return_tensors="pt", do_rescale=False, do_normalize=False)
+    cut = processor(list(images), return_tensors="pt", do_rescale=False, do_normalize=False)
     pixels_BCHW: torch.Tensor = cut.pixel_values
     return pixels_BCHW
 
 
 def cosine_reward(
-    prompts: Prompts, pixels: Pixels, published: Callable[[torch.Tensor], torch.Tensor]
+    prompts: Prompts, reading: Reading, published: Callable[[torch.Tensor], torch.Tensor]
 ) -> RewardModel:
     """Raw: the cosine of picture and prompt. `published` takes raw scores, (B), to the scale in print."""
     model = prompts.model
 
     def prepare(batch: Sequence[Judged]) -> tuple[list[str], torch.Tensor]:
-        return prompts_of(batch), pixels(images_of(batch))
+        return prompts_of(batch), reading.cut(images_of(batch))
 
     @torch.inference_mode()
     def score(prepared: tuple[list[str], torch.Tensor]) -> list[Score]:
-        texts, pixels_BCHW = prepared
-        raw_B = (prompts(texts) * embedded(model, pixels_BCHW)).sum(-1)
+        texts, cut_BCHW = prepared
+        raw_B = (prompts(texts) * embedded(model, reading.standardised(cut_BCHW))).sum(-1)
         return scores(raw_B, published(raw_B))
 
     @torch.inference_mode()
-    def place(pixels_BCHW: torch.Tensor) -> list[list[float]]:
+    def place(cut_BCHW: torch.Tensor) -> list[list[float]]:
         """Each picture's embedding, (D), of its own length."""
-        found: list[list[float]] = seen(model, pixels_BCHW).tolist()
+        found: list[list[float]] = seen(model, reading.standardised(cut_BCHW)).tolist()
         return found
 
-    return RewardModel(prepare, score, features=Step(lambda images: pixels(list(images)), place))
+    return RewardModel(prepare, score, features=Step(reading.cut, place))
 
 
 def seen(model: CLIPModel, pixels_BCHW: torch.Tensor) -> torch.Tensor:

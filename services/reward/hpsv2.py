@@ -57,7 +57,7 @@ def load(choice: RewardChoice) -> RewardModel:
     )
     return clip.cosine_reward(
         clip.load_prompts(choice, model),
-        partial(letterboxed, side=clip.side(model)),
+        clip.Reading(partial(letterboxed, side=clip.side(model))),
         published=lambda raw_B: 100 * raw_B,
     )
 
