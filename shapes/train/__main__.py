@@ -3,9 +3,9 @@
     autoencoder  text_encoder  competent  base  editor_instruct_pix2pix  editor_controlnet_ip2p
     reward_clip  reward_second  critic
 
-Each stage writes its folder under shapes/models (the first three, which only the others need, under build/)
-and enters its quality in the manifest. With `--rehearse DIR` the same is done into DIR at a small share of
-its length: it shows that the recipe runs, not what it reaches.
+Each stage writes its folder under shapes/models (the first three, which only the others need and which are
+not shipped, under build/) and enters its quality in the manifest. With `--rehearse DIR` the same is done into
+DIR at a small share of its length: it shows that the recipe runs, not what it reaches.
 """
 
 from collections.abc import Callable
@@ -34,6 +34,15 @@ from shapes.train.loop import MODELS, processes, rank, rehearsal
 
 INTERMEDIATE = ("autoencoder", "text_encoder", "competent")
 REHEARSED_SHARE = 0.0002
+NEEDED = {  # what a stage reads of others
+    "competent": ("autoencoder", "text_encoder"),
+    "base": ("competent",),
+    "editor_instruct_pix2pix": ("competent", "base"),
+    "editor_controlnet_ip2p": ("base", "editor_instruct_pix2pix"),
+    "reward_clip": ("base", "editor_instruct_pix2pix", "editor_controlnet_ip2p"),
+    "reward_second": ("base", "editor_instruct_pix2pix", "editor_controlnet_ip2p"),
+    "critic": ("base",),
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,11 @@ class Folders:
 
     def of(self, name: str) -> Path:
         return (self.build if name in INTERMEDIATE else self.models) / name
+
+    @property
+    def shipped_autoencoder(self) -> Path:
+        """That of the base, which is the stage's own: who has no build/ has it."""
+        return self.of("base") / "vae"
 
 
 SEEDS = {
@@ -82,15 +96,15 @@ def _editor_quality(at: Folders, edit: editor.Editing) -> dict[str, float]:
 
 def _contrastive(at: Folders, seed: int) -> dict[str, float]:
     folder = at.of("reward_clip")
-    rewards.train_contrastive(folder, at.of("autoencoder"), seed)
+    rewards.train_contrastive(folder, at.shipped_autoencoder, seed)
     return _reward_quality(at, folder)
 
 
 def _preference(at: Folders, seed: int) -> dict[str, float]:
     folder = at.of("reward_second")
-    rewards.train_preference(folder, at.of("autoencoder"), seed)
+    rewards.train_preference(folder, at.shipped_autoencoder, seed)
     edits = reward_edits.make_edits(base.load(at.of("base")), [*_editors(at).values()], seed)
-    reward_looking.train(folder, at.of("autoencoder"), edits, seed)
+    reward_looking.train(folder, at.shipped_autoencoder, edits, seed)
     return _reward_quality(at, folder)
 
 
@@ -132,9 +146,22 @@ def main(
     if unknown:
         raise typer.BadParameter(f"no stage is called {unknown[0]}; there are all, {', '.join(STAGES)}")
     at = Folders() if rehearse is None else Folders(rehearse / "models", rehearse / "build")
+    planned = [name for name in STAGES if name in names or "all" in names]
+    _require(planned, at)
     with nullcontext() if rehearse is None else rehearsal(REHEARSED_SHARE):
-        for name in STAGES if "all" in names else names:
+        for name in planned:
             _run(name, at)
+
+
+def _require(planned: list[str], at: Folders) -> None:
+    """BadParameter if a stage would read what is not there, before any has begun."""
+    for name in planned:
+        for needed in NEEDED.get(name, ()):
+            if needed not in planned and not at.of(needed).is_dir():
+                raise typer.BadParameter(
+                    f"{name} needs {at.of(needed)}, which is not there; "
+                    f"have it trained as well: python -m shapes.train {needed} {name}"
+                )
 
 
 def _run(name: str, at: Folders) -> None:

@@ -1,5 +1,6 @@
 """The recipe of the shipped models runs from its first stage to its last as one command."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 
-from shapes.train.__main__ import INTERMEDIATE, STAGES
+from shapes.train.__main__ import INTERMEDIATE, NEEDED, STAGES, Folders
 from shapes.train.loop import MODELS, rehearsal, scaled
 from shapes.train.manifest import digests, read
 
@@ -32,6 +33,21 @@ def test_an_unknown_stage_is_said_so() -> None:
     answer = subprocess.run(command, capture_output=True, text=True)
     assert answer.returncode == 2
     assert "no stage is called bass" in answer.stderr
+
+
+def test_a_stage_whose_start_does_not_ship_says_what_to_train_first(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "shapes.train", "base", "critic", "--rehearse", str(tmp_path)]
+    answer = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "300"})
+    assert answer.returncode == 2
+    assert f"base needs {tmp_path}/build/competent, which is not there" in answer.stderr
+    assert "python -m shapes.train competent base" in answer.stderr
+    assert not list(tmp_path.iterdir()), "it began"
+
+
+def test_a_reward_model_is_trained_by_who_has_only_what_ships() -> None:
+    shipped = [name for name in STAGES if name not in INTERMEDIATE]
+    assert set(NEEDED["reward_clip"]) | set(NEEDED["reward_second"]) <= set(shipped)
+    assert Folders().shipped_autoencoder.is_dir()
 
 
 def test_only_a_rehearsal_does_less() -> None:
