@@ -1,7 +1,7 @@
 """`python -m serving.model_host FD`: the process that `ModelProcess` starts and asks over a socket.
 
-One thread receives, one loads and runs; others wait for the processes that prepare. It ends when who started
-it is gone.
+One thread receives, one loads and runs, one answers; others wait for the processes that prepare. It ends when
+who started it is gone.
 """
 
 import gc
@@ -32,6 +32,7 @@ class _Host:
         self._sending = threading.Lock()
         self._preparing = ThreadPoolExecutor(preparing.PROCESSES, thread_name_prefix="prepare")
         self._running = ThreadPoolExecutor(1, thread_name_prefix="run")
+        self._answering = ThreadPoolExecutor(1, thread_name_prefix="answer")
 
     def receive(self) -> None:
         """Load, then do what is asked in the order of coming, until nobody can ask any more."""
@@ -60,7 +61,8 @@ class _Host:
             self._answer(number, prepared)
             return
         answers = self._running.submit(step.run, prepared.result())
-        answers.add_done_callback(partial(self._answer, number))
+        # Not by the thread that runs, which has the next batch to do.
+        answers.add_done_callback(lambda done: self._answering.submit(self._answer, number, done))
 
     def _answer(self, number: int, answers: "Future[Any]") -> None:
         error = _error(answers)
