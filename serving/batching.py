@@ -155,7 +155,7 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         A crowd is complete when all are there who wait and who were answered by the two calls before, or when
         no more of it has come for a small part of the time that a call takes.
         """
-        seen = quiet = 0
+        seen, quiet = len(self._waiting), 0
         while quiet < _LOOKS and len(self._waiting) < self._crowd and not self._stopping:
             self._complete.clear()
             with suppress(TimeoutError):
