@@ -83,8 +83,9 @@ class Stage:
     items: Sequence[Any]
 
     def part(self, number: int) -> "Stage":
-        """One of ROUNDS equal parts; the last request is in none, it warms the service up."""
-        requests, each = (len(self.requests) - 1) // ROUNDS, len(self.items) // len(self.requests)
+        """One of ROUNDS equal parts; the last CALLERS requests are in none, they warm the service up."""
+        requests = (len(self.requests) - CALLERS) // ROUNDS
+        each = len(self.items) // len(self.requests)
         return replace(
             self,
             requests=self.requests[number * requests : (number + 1) * requests],
@@ -101,7 +102,7 @@ def pictures(count: int) -> list[Image.Image]:
 
 def stages(profile: Profile, store: ObjectStore, scale: int, names: Sequence[str]) -> Iterator[Stage]:
     """The services of `names` one by one: only one model is in this process at a time."""
-    counts = {name: ROUNDS * max(CALLERS, int(scale * SHARES[name]) // ROUNDS) + 1 for name in names}
+    counts = {name: ROUNDS * max(CALLERS, int(scale * SHARES[name]) // ROUNDS) + CALLERS for name in names}
     for name in names:
         if name == "generation":
             yield _generation(profile, counts[name])
@@ -209,7 +210,7 @@ async def _call(url: str, path: str, bodies: Iterator[bytes]) -> None:
 
 def measure(stage: Stage, url: str, size: int) -> tuple[float, float]:
     """Items a second: the model alone in batches of `size`, and the service at `url`."""
-    uvloop.run(served_seconds(url, replace(stage, requests=stage.requests[-1:])))
+    uvloop.run(served_seconds(url, replace(stage, requests=stage.requests[-CALLERS:])))
     parts = [stage.part(number) for number in range(ROUNDS)]
     pairs = [(static_seconds(part, size), uvloop.run(served_seconds(url, part))) for part in parts]
     items = sum(len(part.items) for part in parts)
