@@ -1,19 +1,19 @@
 """Micro-batching: concurrent requests become one model call where their parameters allow it.
 
-While the model is busy items gather; when it is free it takes what is there, after a moment of waiting for
-more where a batch has room. A full batch waits right behind the one at work: the model goes on to it without
-a word with the event loop, which may be busy with answers. An item whose caller has gone before its batch was
-given to the model is never run. One bad item fails alone.
+Items are prepared as they come. While the model is busy they gather; when it is free it takes what is there,
+after a moment of waiting for more where a batch has room. A full batch waits right behind the one at work:
+the model goes on to it without a word with the event loop, which may be busy with answers. An item whose
+caller has gone before its batch was given to the model is never run. One bad item fails alone.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from retouche.errors import ModelFailure, Overloaded, RetoucheError, Unavailable
 from retouche.metrics import ServiceMetrics
@@ -21,6 +21,7 @@ from retouche.metrics import ServiceMetrics
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
+_BATCHES_AHEAD = 2  # are prepared, beside those given to the model: pixels are larger than pictures
 _GATHER_SHARE = 0.05  # of a call's time may pass without a newcomer before it begins
 _LOOKS = 2  # the first may end while answers are still being sent, and nobody who got one was heard
 _LEAST_GATHER_SECONDS = 0.0005
@@ -30,9 +31,9 @@ _log = logging.getLogger("retouche.serving")
 
 
 @dataclass(eq=False)
-class _Item(Generic[RequestT, ResponseT]):
-    request: RequestT
+class _Item(Generic[ResponseT]):
     key: Hashable
+    prepared: Any = None
     answer: "asyncio.Future[ResponseT]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -41,26 +42,30 @@ class _Item(Generic[RequestT, ResponseT]):
 class MicroBatcher(Generic[RequestT, ResponseT]):
     """Runs `model` on batches of requests with equal `key`, in threads of its own.
 
-    `model` takes 1 to `max_batch` requests and returns as many answers, in their order.
+    `model` takes 1 to `max_batch` requests, as `prepare` made them, and returns their answers in order.
     """
 
     def __init__(
         self,
-        model: Callable[[Sequence[RequestT]], Sequence[ResponseT]],
+        model: Callable[[Sequence[Any]], Sequence[ResponseT]],
         *,
         key: Callable[[RequestT], Hashable],
         max_batch: int,
         max_waiting: int,
         metrics: ServiceMetrics,
+        prepare: Callable[[RequestT], Awaitable[Any]] | None = None,
         at_once: int = 1,
     ) -> None:
-        """`at_once`: calls that `model` takes at a time; 2 where it prepares one while another one runs."""
+        """`at_once`: calls that `model` takes at a time; 2 where it receives one while another one runs."""
         self._model = model
+        self._prepare = prepare
         self._key = key
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._metrics = metrics
-        self._waiting: list[_Item[RequestT, ResponseT]] = []
+        self._waiting: list[_Item[ResponseT]] = []
+        self._ahead = asyncio.Semaphore(_BATCHES_AHEAD * max_batch)
+        self._preparing = 0
         self._crowd = max_batch
         self._before = 0
         self._arrived = asyncio.Event()
@@ -92,7 +97,8 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
             RetoucheError: what the model made of this very item; ModelFailure for anything unexpected.
         """
         self._admit()
-        item: _Item[RequestT, ResponseT] = _Item(request, self._key(request))
+        item: _Item[ResponseT] = _Item(self._key(request))
+        item.prepared = request if self._prepare is None else await self._prepared(self._prepare, request)
         self._waiting.append(item)
         self._arrived.set()
         if len(self._waiting) >= self._crowd:
@@ -106,18 +112,45 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
     def _admit(self) -> None:
         if self._stopping:
             raise Unavailable("this service is shutting down; retry elsewhere", retry_after_seconds=1)
-        if len(self._waiting) >= self._max_waiting:
-            wait = max(0.5, len(self._waiting) * self._seconds_per_item)
+        waiting = len(self._waiting) + self._preparing
+        if waiting >= self._max_waiting:
+            wait = max(0.5, waiting * self._seconds_per_item)
             raise Overloaded(
-                f"{len(self._waiting)} items wait for this model, its limit; retry in {wait:.1f} s",
+                f"{waiting} items wait for this model, its limit; retry in {wait:.1f} s",
                 retry_after_seconds=wait,
             )
 
-    def _forget(self, item: _Item[RequestT, ResponseT]) -> None:
+    async def _prepared(self, prepare: Callable[[RequestT], Awaitable[Any]], request: RequestT) -> Any:
+        self._preparing += 1
+        self._metrics.waiting.inc()
+        try:
+            await self._ahead.acquire()
+            try:
+                return await prepare(request)
+            except BaseException:
+                self._ahead.release()
+                raise
+        except asyncio.CancelledError:
+            self._metrics.abandoned.inc()
+            raise
+        finally:
+            self._preparing -= 1
+            self._metrics.waiting.dec()
+            self._arrived.set()
+
+    def _leave(self, items: Sequence[_Item[ResponseT]]) -> None:
+        """They wait no more."""
+        left = set(map(id, items))
+        self._waiting = [item for item in self._waiting if id(item) not in left]
+        self._metrics.waiting.dec(len(items))
+        if self._prepare is not None:
+            for _ in items:
+                self._ahead.release()
+
+    def _forget(self, item: _Item[ResponseT]) -> None:
         """Nobody waits for the item any more: if it has not been run, it never will be."""
         if item.answer.cancelled() and item in self._waiting:
-            self._waiting.remove(item)
-            self._metrics.waiting.dec()
+            self._leave([item])
             self._metrics.abandoned.inc()
 
     async def _run(self) -> None:
@@ -136,7 +169,7 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
 
     async def _any(self) -> bool:
         """Wait for items; False if there will be none any more."""
-        while not self._waiting and not self._stopping:
+        while not self._waiting and (self._preparing or not self._stopping):
             self._arrived.clear()
             await self._arrived.wait()
         return bool(self._waiting)
@@ -155,38 +188,40 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         A crowd is complete when all are there who wait and who were answered by the two calls before, or when
         no more of it has come for a small part of the time that a call takes.
         """
-        seen, quiet = len(self._waiting), 0
+        seen, quiet = self._here(), 0
         while quiet < _LOOKS and len(self._waiting) < self._crowd and not self._stopping:
             self._complete.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._gather_seconds()):
                     await self._complete.wait()
-            quiet = quiet + 1 if len(self._waiting) == seen else 0
-            seen = len(self._waiting)
+            quiet = quiet + 1 if self._here() == seen else 0
+            seen = self._here()
+
+    def _here(self) -> tuple[int, int]:
+        return len(self._waiting), self._preparing
 
     def _gather_seconds(self) -> float:
         share = _GATHER_SHARE * self._seconds_per_call
         return min(max(share, _LEAST_GATHER_SECONDS), _MOST_GATHER_SECONDS)
 
-    def _next(self) -> list[_Item[RequestT, ResponseT]]:
+    def _next(self) -> list[_Item[ResponseT]]:
         """The item that has waited longest, and up to `max_batch` - 1 others that can go with it."""
         first = self._waiting[:1]
         return [item for item in self._waiting if item.key == first[0].key][: self._max_batch]
 
-    def _take(self) -> list[_Item[RequestT, ResponseT]]:
+    def _take(self) -> list[_Item[ResponseT]]:
         batch = self._next()
-        taken = set(map(id, batch))
-        self._waiting = [item for item in self._waiting if id(item) not in taken]
-        self._metrics.waiting.dec(len(batch))
+        self._leave(batch)
         return batch
 
-    async def _answer_crowd(self, batch: list[_Item[RequestT, ResponseT]]) -> None:
+    async def _answer_crowd(self, batch: list[_Item[ResponseT]]) -> None:
         await self._answer(batch)
         # Those answered now are likely to come back, and those before may be on their way.
-        expected, self._before = len(self._waiting) + len(batch) + self._before, len(batch)
+        here = len(self._waiting) + self._preparing
+        expected, self._before = here + len(batch) + self._before, len(batch)
         self._crowd = min(expected, self._max_batch) if expected > 1 else self._max_batch
 
-    async def _answer(self, batch: list[_Item[RequestT, ResponseT]]) -> None:
+    async def _answer(self, batch: list[_Item[ResponseT]]) -> None:
         """Run the model for the batch; where that fails, for each item again by itself."""
         call = asyncio.get_running_loop().run_in_executor(self._threads, self._call, batch)
         await asyncio.wait({call})
@@ -202,16 +237,14 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         elif not batch[0].answer.done():
             batch[0].answer.set_exception(_failure(error))
 
-    def _call(
-        self, batch: list[_Item[RequestT, ResponseT]]
-    ) -> list[tuple[_Item[RequestT, ResponseT], ResponseT]]:
+    def _call(self, batch: list[_Item[ResponseT]]) -> list[tuple[_Item[ResponseT], ResponseT]]:
         """The items whose callers have not gone, each with its answer."""
         wanted = [item for item in batch if not item.answer.done()]
         self._metrics.abandoned.inc(len(batch) - len(wanted))
         if not wanted:
             return []
         began = time.perf_counter()
-        responses = self._model([item.request for item in wanted])
+        responses = self._model([item.prepared for item in wanted])
         if len(responses) != len(wanted):
             raise ModelFailure(f"the model gave {len(responses)} answers to {len(wanted)} requests")
         ended = time.perf_counter()

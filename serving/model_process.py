@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 from retouche.errors import ModelFailure
+from serving.preparing import PROCESSES, Preparers
 
 _CLOSING_SECONDS = 10.0
 _KEPT = str(256 * 2**20)  # bytes
@@ -32,7 +33,7 @@ _log = logging.getLogger("retouche.serving")
 
 
 class ModelProcess:
-    """The steps of a model, to be called from any thread; each prepares a call while another one runs.
+    """The steps of a model: items are prepared as they come, and batches of them run, all at the same time.
 
     If the process dies (out of memory, a fault in a kernel), this one ends with it: whoever supervises starts
     both again, and callers see that their request was under way.
@@ -48,11 +49,11 @@ class ModelProcess:
         Raises:
             RetoucheError: what the loader raised; ModelFailure for anything unexpected.
         """
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "serving.model_host", str(theirs.fileno())]
-        with theirs:
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=_ALLOCATOR | os.environ)
-        self._connection: Connection[Any, Any] = Connection(ours.detach())
+        pairs = [socket.socketpair() for _ in range(1 + PROCESSES)]
+        self._process = _started([theirs for _, theirs in pairs])
+        self._connection: Connection[Any, Any]
+        self._connection, *preparers = [Connection(ours.detach()) for ours, _ in pairs]
+        self._preparers = Preparers(preparers)
         self._sending = threading.Lock()
         self._numbers = itertools.count()
         self._calls: dict[int, Future[list[Any]]] = {}
@@ -60,13 +61,18 @@ class ModelProcess:
         self.steps = self._loaded(loader, arguments)
         threading.Thread(target=self._receive, name="model-answers", daemon=True).start()
 
-    def step(self, name: str) -> Callable[[Sequence[Any]], list[Any]]:
-        """The step of that name: a batch to as many answers; raises what it raised."""
+    def prepare(self, name: str) -> Callable[[Any], Awaitable[bytes]]:
+        """The first part of the step of that name, for one item; raises what it raised."""
+        return partial(self._preparers, name)
+
+    def run(self, name: str) -> Callable[[Sequence[bytes]], list[Any]]:
+        """The second part, of a batch prepared, from any thread: as many answers; raises what it raised."""
         return partial(self._call, name)
 
     def close(self) -> None:
         """End the process; nothing may be under way."""
         self._closing = True
+        self._preparers.close()
         self._connection.send(None)
         try:
             self._process.wait(_CLOSING_SECONDS)
@@ -88,7 +94,7 @@ class ModelProcess:
         found: list[str] = names
         return found
 
-    def _call(self, name: str, batch: Sequence[Any]) -> list[Any]:
+    def _call(self, name: str, batch: Sequence[bytes]) -> list[Any]:
         answer: Future[list[Any]] = Future()
         with self._sending:
             number = next(self._numbers)
@@ -110,3 +116,13 @@ class ModelProcess:
         if not self._closing:
             _log.critical("the model's process ended with code %d, and so does this", self._process.wait())
             os._exit(1)
+
+
+def _started(sockets: Sequence[socket.socket]) -> "subprocess.Popen[bytes]":
+    """The process, which has these sockets for its own."""
+    numbers = [each.fileno() for each in sockets]
+    command = [sys.executable, "-m", "serving.model_host", *map(str, numbers)]
+    process = subprocess.Popen(command, pass_fds=numbers, env=_ALLOCATOR | os.environ)
+    for each in sockets:
+        each.close()
+    return process

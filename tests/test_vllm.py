@@ -77,8 +77,8 @@ def asked_of(vllm: VllmServer, path: str, **parameters: object) -> Any:
 
 
 def test_both_read_the_same_tokens(vllm: VllmServer, model: local.Model) -> None:
-    ours = model.prepare([Asked(QUESTION, PICTURE)])
-    assert asked_of(vllm, "tokenize")["tokens"] == ours.input_ids[0].tolist()
+    (ours,) = model.prepare([Asked(QUESTION, PICTURE)])
+    assert asked_of(vllm, "tokenize")["tokens"] == ours.tokens.tolist()
 
 
 def test_both_give_the_first_token_the_same_probabilities(vllm: VllmServer, model: local.Model) -> None:
@@ -86,7 +86,7 @@ def test_both_give_the_first_token_the_same_probabilities(vllm: VllmServer, mode
     answer = asked_of(vllm, "v1/chat/completions", temperature=0, max_tokens=1, logprobs=True, top_logprobs=5)
     theirs = [each["logprob"] for each in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]]
     with torch.inference_mode():
-        logits_BTV = model.run.model(**model.prepare([Asked(QUESTION, PICTURE)])).logits
+        logits_BTV = model.run.model(**model.run.inputs(model.prepare([Asked(QUESTION, PICTURE)]))).logits
     ours = logits_BTV[0, -1].log_softmax(-1).topk(5).values.tolist()
     assert theirs == pytest.approx(ours, abs=1e-3)
 

@@ -6,7 +6,9 @@ into safetensors; its base, openai/clip-vit-large-patch14, sees the picture.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from retouche.contract.stages import Score
 from retouche.profile import RewardChoice
@@ -15,7 +17,7 @@ from services.diffusion import device
 from services.reward import clip
 from services.reward.judged import Judged
 from services.reward.linear_head import LinearHead
-from services.reward.pixels import cropped
+from services.reward.pixels import cropped, standardised
 from services.reward.reward_model import RewardModel, images_of, scores
 
 
@@ -32,11 +34,12 @@ def load(choice: RewardChoice) -> RewardModel:
     fit(head, read(choice.model, choice.revision), choice.model, f"an aesthetic predictor over {base}")
     head.eval().to(device(), torch.float32)
 
-    def prepare(batch: Sequence[Judged]) -> torch.Tensor:
+    def prepare(batch: Sequence[Judged]) -> list[NDArray[np.uint8]]:
         return cropped(images_of(batch), clip.side(model))
 
     @torch.inference_mode()
-    def score(pixels_BCHW: torch.Tensor) -> list[Score]:
+    def score(cut: Sequence[NDArray[np.uint8]]) -> list[Score]:
+        pixels_BCHW = standardised(clip.stacked(cut) / 255)
         ratings_B = head(clip.embedded(model, pixels_BCHW))
         return scores(ratings_B, ratings_B)
 

@@ -38,7 +38,8 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     app.state.store = await open_store(settings.store)
     app.state.batchers = {
         name: MicroBatcher(
-            models.step(name),
+            models.run(name),
+            prepare=models.prepare(name),
             key=_any_prompt,
             max_batch=choice.max_batch,
             max_waiting=64 * settings.max_waiting,
@@ -48,9 +49,9 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
         for name, choice in rewards.items()
     }
     app.state.spaces = {
-        name: ImageSpace(models.step(f"{name}/features"), choice.max_batch)
+        name: ImageSpace(models.prepare(step), models.run(step), choice.max_batch)
         for name, choice in rewards.items()
-        if f"{name}/features" in models.steps
+        if (step := f"{name}/features") in models.steps
     }
     for batcher in app.state.batchers.values():
         await batcher.start()

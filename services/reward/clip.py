@@ -5,11 +5,13 @@ Shapes: B batch, C channels, H and W pixels, D the width both are projected to.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerBase
 
@@ -18,6 +20,7 @@ from retouche.profile import RewardChoice, located
 from services.checkpoint import CONVERT, load_part, require_file
 from services.diffusion import device
 from services.reward.judged import Judged
+from services.reward.pixels import channels_first
 from services.reward.reward_model import RewardModel, images_of, prompts_of, scores
 from serving.steps import Step
 
@@ -26,10 +29,13 @@ _PROMPTS_REMEMBERED = 4096  # 12 MB where a model has 768 dimensions
 
 @dataclass(frozen=True)
 class Reading:
-    """RGB images to what the model reads, (B, C, H, W), in two parts, as few bytes as can be between them."""
+    """RGB images to what the model reads in two parts, with as few bytes as can be between them.
 
-    cut: Callable[[Sequence[Image.Image]], torch.Tensor]
-    standardised: Callable[[torch.Tensor], torch.Tensor] = field(default=lambda pixels_BCHW: pixels_BCHW)
+    `cut` makes a (C, H, W) array of each image, `standardised` the pixels, (B, C, H, W), of all.
+    """
+
+    cut: Callable[[Sequence[Image.Image]], list[NDArray[Any]]]
+    standardised: Callable[[torch.Tensor], torch.Tensor]
 
 
 def load_model(model: str, revision: str | None, dtype: str) -> CLIPModel:
@@ -100,23 +106,26 @@ def load_processor(choice: RewardChoice) -> Reading:
 
     def standardised(cut_BCHW: torch.Tensor) -> torch.Tensor:
         # All at once: the processor does it one by one, which takes as long as all its other work.
-        scaled: torch.Tensor = cut_BCHW.to(device()) * processor.rescale_factor
+        scaled: torch.Tensor = cut_BCHW * processor.rescale_factor
         return (scaled - mean_C11) / std_C11
 
     return Reading(partial(_cut, processor), standardised)
 
 
-def _cut(processor: CLIPImageProcessorPil, images: Sequence[Image.Image]) -> torch.Tensor:
-    """Images resized and cropped, (B, C, H, W), bytes."""
+def _cut(processor: CLIPImageProcessorPil, images: Sequence[Image.Image]) -> list[NDArray[Any]]:
+    """Images resized and cropped, bytes."""
     side = processor.crop_size["height"]
     sides = (side, processor.crop_size["width"], processor.size.get("shortest_edge"))
     if {*sides, *(length for image in images for length in image.size)} == {side}:
         # The processor would take a tenth of a millisecond for each picture to leave it as it is.
-        pixels_BHWC = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-        return pixels_BHWC.permute(0, 3, 1, 2).contiguous()  # in another layout, convolutions round otherwise
-    cut = processor(list(images), return_tensors="pt", do_rescale=False, do_normalize=False)
-    pixels_BCHW: torch.Tensor = cut.pixel_values
-    return pixels_BCHW
+        return [channels_first(image) for image in images]
+    cut = processor(list(images), return_tensors="np", do_rescale=False, do_normalize=False)
+    return list(cut.pixel_values)
+
+
+def stacked(arrays: Sequence[NDArray[Any]]) -> torch.Tensor:
+    """A batch on the accelerator if there is one."""
+    return torch.from_numpy(np.stack(arrays)).to(device())
 
 
 def cosine_reward(
@@ -125,19 +134,20 @@ def cosine_reward(
     """Raw: the cosine of picture and prompt. `published` takes raw scores, (B), to the scale in print."""
     model = prompts.model
 
-    def prepare(batch: Sequence[Judged]) -> tuple[list[str], torch.Tensor]:
-        return prompts_of(batch), reading.cut(images_of(batch))
+    def prepare(batch: Sequence[Judged]) -> list[tuple[str, NDArray[Any]]]:
+        return list(zip(prompts_of(batch), reading.cut(images_of(batch)), strict=True))
 
     @torch.inference_mode()
-    def score(prepared: tuple[list[str], torch.Tensor]) -> list[Score]:
-        texts, cut_BCHW = prepared
-        raw_B = (prompts(texts) * embedded(model, reading.standardised(cut_BCHW))).sum(-1)
+    def score(prepared: Sequence[tuple[str, NDArray[Any]]]) -> list[Score]:
+        texts, cut = zip(*prepared, strict=True)
+        pixels_BCHW = reading.standardised(stacked(cut))
+        raw_B = (prompts(list(texts)) * embedded(model, pixels_BCHW)).sum(-1)
         return scores(raw_B, published(raw_B))
 
     @torch.inference_mode()
-    def place(cut_BCHW: torch.Tensor) -> list[list[float]]:
+    def place(cut: Sequence[NDArray[Any]]) -> list[list[float]]:
         """Each picture's embedding, (D), of its own length."""
-        found: list[list[float]] = seen(model, reading.standardised(cut_BCHW)).tolist()
+        found: list[list[float]] = seen(model, reading.standardised(stacked(cut))).tolist()
         return found
 
     return RewardModel(prepare, score, features=Step(reading.cut, place))

@@ -2,21 +2,19 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
-from PIL import Image
 
 from retouche.contract.payload import ImageRef
 from retouche.contract.stages import MOST_COMPARED, DistanceRequest, DistanceResponse
 from retouche.store import ObjectStore
-from services.full_batches import in_full_batches
 from services.reward.frechet import frechet_distance
 from services.reward.known import among
 from serving.app import require_ready, while_connected
-from serving.images import all_referenced, load_image
+from serving.images import all_referenced
 from serving.memo import answered
 
 _READ_AT_ONCE = 64  # images of a set: it may have thousands
@@ -32,10 +30,14 @@ class ImageSpace:
     """
 
     def __init__(
-        self, features: Callable[[Sequence[Image.Image]], list[list[float]]], max_batch: int
+        self,
+        prepare: Callable[[bytes], Awaitable[bytes]],
+        features: Callable[[Sequence[bytes]], list[list[float]]],
+        max_batch: int,
     ) -> None:
-        """`features` of at most `max_batch` pictures at a time, single-precision numbers."""
-        self._features = in_full_batches(features, max_batch)
+        """`features` of at most `max_batch` prepared pictures at a time, single-precision numbers."""
+        self._prepare = prepare
+        self._features = features
         self._max_batch = max_batch
         self._placed: OrderedDict[ImageRef, NDArray[np.float32]] = OrderedDict()
 
@@ -45,13 +47,16 @@ class ImageSpace:
         missing = [image for image in dict.fromkeys(images) if image not in placed]
         for begin in range(0, len(missing), _READ_AT_ONCE):
             part = missing[begin : begin + _READ_AT_ONCE]
-            loaded = await asyncio.gather(*(load_image(store, image) for image in part))
+            prepared = await asyncio.gather(*(self._prepared(store, image) for image in part))
             for first in range(0, len(part), self._max_batch):
                 some = slice(first, first + self._max_batch)
-                found = await asyncio.to_thread(self._features, loaded[some])
+                found = await asyncio.to_thread(self._features, prepared[some])
                 placed |= zip(part[some], np.asarray(found, dtype=np.float32), strict=True)
         self._remember(placed)
         return np.stack([placed[image] for image in images])
+
+    async def _prepared(self, store: ObjectStore, image: ImageRef) -> bytes:
+        return await self._prepare(await store.get_image(image))
 
     def _remember(self, placed: Mapping[ImageRef, NDArray[np.float32]]) -> None:
         for image, features in placed.items():

@@ -14,7 +14,7 @@ from retouche.profile import RewardChoice
 from services.checkpoint import Weights, read, require_all
 from services.diffusion import device
 from services.reward import clip
-from services.reward.pixels import letterboxed
+from services.reward.pixels import letterboxed, standardised
 from services.reward.reward_model import RewardModel
 
 _KIND = "HPSv2, a CLIP of open_clip with the sizes of its base"
@@ -57,7 +57,7 @@ def load(choice: RewardChoice) -> RewardModel:
     )
     return clip.cosine_reward(
         clip.load_prompts(choice, model),
-        clip.Reading(partial(letterboxed, side=clip.side(model))),
+        clip.Reading(partial(letterboxed, side=clip.side(model)), standardised),
         published=lambda raw_B: 100 * raw_B,
     )
 

@@ -7,23 +7,33 @@ network in a config.json beside its weights.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from transformers import BatchEncoding
+from numpy.typing import NDArray
 
 from retouche.contract.stages import Score
 from retouche.profile import RewardChoice, located
 from services.checkpoint import fit, read
 from services.diffusion import device
-from services.reward.clip import load_tokenizer
+from services.reward.clip import load_tokenizer, stacked
 from services.reward.imagereward_network import ImageRewardNetwork, Sizes
 from services.reward.judged import Judged
-from services.reward.pixels import cropped
+from services.reward.pixels import cropped, standardised
 from services.reward.reward_model import RewardModel, images_of, prompts_of, scores
 
 _MEAN, _SD = 0.16717362830052426, 1.0333394966054072  # of raw rewards, as published
 _LENGTH = 35  # tokens
 _UNUSED = ("blip.vision_proj.", "blip.text_proj.", "blip.text_encoder.embeddings.position_ids")
+
+
+class _Read(NamedTuple):
+    """One prompt and picture as the network reads them."""
+
+    tokens: NDArray[np.int64]  # (T)
+    present: NDArray[np.int64]  # (T), 0 for padding
+    cut: NDArray[np.uint8]  # (C, H, W)
 
 
 def load(choice: RewardChoice) -> RewardModel:
@@ -40,20 +50,17 @@ def load(choice: RewardChoice) -> RewardModel:
     fit(network, read(choice.model, choice.revision), choice.model, "ImageReward", unused=_UNUSED)
     network.eval().to(device(), dtype).mlp.float()
 
-    def prepare(batch: Sequence[Judged]) -> tuple[BatchEncoding, torch.Tensor]:
+    def prepare(batch: Sequence[Judged]) -> list[_Read]:
         tokens = tokenizer(
-            prompts_of(batch),
-            padding="max_length",
-            truncation=True,
-            max_length=_LENGTH,
-            return_tensors="pt",
+            prompts_of(batch), padding="max_length", truncation=True, max_length=_LENGTH, return_tensors="np"
         )
-        return tokens, cropped(images_of(batch), sizes.image_side)
+        cut = cropped(images_of(batch), sizes.image_side)
+        return list(map(_Read, tokens.input_ids, tokens.attention_mask, cut))
 
     @torch.inference_mode()
-    def score(prepared: tuple[BatchEncoding, torch.Tensor]) -> list[Score]:
-        tokens, pixels_BCHW = prepared[0].to(device()), prepared[1].to(device(), dtype)
-        raw_B = network(pixels_BCHW, tokens.input_ids, tokens.attention_mask.bool())
+    def score(batch: Sequence[_Read]) -> list[Score]:
+        tokens_BT, present_BT, cut_BCHW = map(stacked, zip(*batch, strict=True))
+        raw_B = network(standardised(cut_BCHW / 255).to(dtype), tokens_BT, present_BT.bool())
         return scores(raw_B, (raw_B - _MEAN) / _SD)
 
     return RewardModel(prepare, score)

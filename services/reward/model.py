@@ -1,12 +1,14 @@
 """The profile's reward models, each loaded once."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from retouche.contract.stages import Score
+from PIL import Image
+
 from retouche.images import decode
 from retouche.profile import RewardChoice
-from services.full_batches import filled
+from services.full_batches import in_full_batches
 from services.reward import aesthetic, clipscore, hpsv2, imagereward, pickscore
 from services.reward.judged import Encoded, Judged
 from services.reward.reward_model import RewardModel
@@ -31,25 +33,24 @@ def load(rewards: dict[str, RewardChoice]) -> dict[str, RewardModel]:
     return {name: _KINDS[choice.kind](choice) for name, choice in rewards.items()}
 
 
-def steps(rewards: dict[str, RewardChoice]) -> dict[str, Step[Any, Any]]:
-    """What the service asks of them: NAME scores what is stored, NAME/features places where the model can."""
-    models = load(rewards)
-    features = {f"{name}/features": model.features for name, model in models.items()}
-    return {
-        **{name: _of_stored(model, rewards[name].max_batch) for name, model in models.items()},
-        **{name: step for name, step in features.items() if step is not None},
-    }
+def steps(rewards: dict[str, RewardChoice]) -> dict[str, Step[Any, Any, Any]]:
+    """What the service asks of them, about stored images.
+
+    NAME scores what is stored, NAME/features places where the model can; both in calls of one size.
+    """
+    found: dict[str, Step[Any, Any, Any]] = {}
+    for name, model in load(rewards).items():
+        size = rewards[name].max_batch
+        found[name] = Step(partial(_judged, model), in_full_batches(model.run, size))
+        if model.features is not None:
+            place = in_full_batches(model.features.run, size)
+            found[f"{name}/features"] = Step(partial(_decoded, model.features), place)
+    return found
 
 
-def _of_stored(model: RewardModel, size: int) -> Step[Encoded, Score]:
-    """`model` on images as they are stored, always `size` of them: see full_batches."""
+def _judged(model: RewardModel, batch: Sequence[Encoded]) -> list[Any]:
+    return model.prepare([Judged(encoded.prompt, decode(encoded.image)) for encoded in batch])
 
-    def prepare(batch: Sequence[Encoded]) -> tuple[int, Any]:
-        judged = [Judged(encoded.prompt, decode(encoded.image)) for encoded in batch]
-        return len(batch), model.prepare(filled(judged, size))
 
-    def run(prepared: tuple[int, Any]) -> list[Score]:
-        wanted, full = prepared
-        return model.run(full)[:wanted]
-
-    return Step(prepare, run)
+def _decoded(features: Step[Image.Image, Any, Any], batch: Sequence[bytes]) -> list[Any]:
+    return features.prepare([decode(image) for image in batch])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
@@ -14,21 +15,32 @@ _MEAN_C11 = torch.tensor(OPENAI_CLIP_MEAN).view(3, 1, 1)
 _STD_C11 = torch.tensor(OPENAI_CLIP_STD).view(3, 1, 1)
 
 
-def cropped(images: Sequence[Image.Image], side: int) -> torch.Tensor:
-    """The middle square of each RGB image, (B, C, side, side): Resize, CenterCrop, ToTensor, Normalize.
+def cropped(images: Sequence[Image.Image], side: int) -> list[NDArray[np.uint8]]:
+    """The middle square of each RGB image, (C, side, side): Resize, CenterCrop.
 
     A CLIP processor of transformers rounds half an odd margin down, torchvision to the even number.
     """
-    return torch.stack([_standardised(_tensor(_middle(image, side))) for image in images])
+    return [channels_first(_middle(image, side)) for image in images]
 
 
-def letterboxed(images: Sequence[Image.Image], side: int) -> torch.Tensor:
-    """The whole of each RGB image within black margins, (B, C, side, side), as the hpsv2 package has it.
+def letterboxed(images: Sequence[Image.Image], side: int) -> list[NDArray[np.float32]]:
+    """The whole of each RGB image within black margins, (C, side, side), as the hpsv2 package has it.
 
     The resampling is bicubic on the tensor, which unlike Pillow keeps what overshoots 0 and 1, and
     antialiased, as torchvision does from 0.17 on if not told otherwise.
     """
-    return torch.stack([_standardised(_boxed(_tensor(image), side)) for image in images])
+    return [_boxed(torch.from_numpy(channels_first(image)).float() / 255, side).numpy() for image in images]
+
+
+def channels_first(image: Image.Image) -> NDArray[np.uint8]:
+    """An RGB image, (C, H, W)."""
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))  # or convolutions round otherwise
+
+
+def standardised(pixels_BCHW: torch.Tensor) -> torch.Tensor:
+    """Pixels between 0 and 1 as OpenAI's CLIP reads them."""
+    mean_C11, std_C11 = _MEAN_C11.to(pixels_BCHW.device), _STD_C11.to(pixels_BCHW.device)
+    return (pixels_BCHW - mean_C11) / std_C11
 
 
 def _middle(image: Image.Image, side: int) -> Image.Image:
@@ -48,12 +60,3 @@ def _boxed(image_CHW: torch.Tensor, side: int) -> torch.Tensor:
         )[0]
     left, top = (side - width) // 2, (side - height) // 2
     return torch.nn.functional.pad(image_CHW, (left, side - width - left, top, side - height - top))
-
-
-def _tensor(image: Image.Image) -> torch.Tensor:
-    """(C, H, W) between 0 and 1."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-
-
-def _standardised(image_CHW: torch.Tensor) -> torch.Tensor:
-    return (image_CHW - _MEAN_C11) / _STD_C11

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
@@ -12,10 +13,10 @@ from serving.steps import Step
 
 
 @dataclass(frozen=True)
-class RewardModel(Step[Judged, Score]):
+class RewardModel(Step[Judged, Any, Score]):
     """As many scores as there are images, in their order."""
 
-    features: Step[Image.Image, list[float]] | None = None
+    features: Step[Image.Image, Any, list[float]] | None = None
 
 
 def prompts_of(batch: Sequence[Judged]) -> list[str]:

@@ -63,7 +63,8 @@ async def _open_local(profile: VisionLanguageProfile, max_waiting: int, metrics:
     chosen = (profile.model, profile.revision, profile.dtype, profile.max_answer_tokens)
     model = await asyncio.to_thread(ModelProcess, "services.vlm.local:steps", *chosen)
     batcher = MicroBatcher(
-        model.step("answer"),
+        model.run("answer"),
+        prepare=model.prepare("answer"),
         key=_any_question,
         max_batch=profile.max_batch,
         max_waiting=max_waiting,

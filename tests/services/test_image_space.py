@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from retouche.images import encode
+from retouche.images import decode, encode
 from retouche.store import ObjectStore
 from services.reward.distance import ImageSpace
 
@@ -16,14 +16,17 @@ class Tones:
     def __init__(self) -> None:
         self.shown: list[int] = []
 
-    def __call__(self, images: Sequence[Image.Image]) -> list[list[float]]:
+    async def prepare(self, image: bytes) -> bytes:
+        return decode(image).tobytes()
+
+    def place(self, images: Sequence[bytes]) -> list[list[float]]:
         self.shown.append(len(images))
-        return [[float(value) for value in image.tobytes()[:3]] for image in images]
+        return [[float(value) for value in image[:3]] for image in images]
 
 
 def test_pictures_are_placed_once_in_their_order_whoever_asks_again(store: ObjectStore) -> None:
     tones = Tones()
-    space = ImageSpace(tones, max_batch=2)
+    space = ImageSpace(tones.prepare, tones.place, max_batch=2)
 
     async def placed() -> list[list[list[float]]]:
         images = [await store.put_image(encode(Image.new("RGB", (4, 4), (n, 0, 0)))) for n in range(5)]

@@ -4,57 +4,60 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from retouche.errors import FieldProblem, InvalidPayload
 from serving.steps import Step
 
 
-def whole(items: Sequence[object]) -> list[object]:
+def whole(items: Sequence[Any]) -> list[Any]:
     return list(items)
 
 
-def doubling(factor: int) -> dict[str, Step[int, int]]:
+def doubling(factor: int) -> dict[str, Step[int, int, int]]:
     return {"times": Step(whole, lambda numbers: [factor * number for number in numbers])}
 
 
-def meeting() -> dict[str, Step[Path, str]]:
-    """Each call leaves a file when it is prepared; `waits` runs until another call's file is there."""
+def meeting() -> dict[str, Step[Path, Path, Path | str]]:
+    """`leaves` makes a file when it is prepared, for which `waits for` waits when it runs."""
 
-    def prepare(files: Sequence[Path]) -> list[Path]:
+    def leave(files: Sequence[Path]) -> list[Path]:
         files[0].touch()
         return list(files)
 
-    def wait(files: list[Path]) -> list[str]:
-        while not files[1].exists():
+    def wait(files: Sequence[Path]) -> list[str]:
+        while not files[0].exists():
             time.sleep(0.01)
         return ["met"]
 
-    return {"waits": Step(prepare, wait), "passes": Step(prepare, lambda _: ["passed"])}
+    return {"waits for": Step(whole, wait), "leaves": Step(leave, whole)}
 
 
-def refusing() -> dict[str, Step[object, object]]:
-    def refuse(_: Sequence[object]) -> list[object]:
-        raise InvalidPayload("no such color", fields=[FieldProblem(field="color", problem="unknown")])
+def refusing() -> dict[str, Step[Any, Any, Any]]:
+    def refuse(colors: Sequence[str]) -> list[str]:
+        if "mauve" in colors:
+            raise InvalidPayload("no such color", fields=[FieldProblem(field="color", problem="unknown")])
+        return list(colors)
 
     def divide(_: Sequence[object]) -> list[object]:
         raise ZeroDivisionError("by nothing")
 
     return {
-        "prepared badly": Step(refuse, whole),
+        "but mauve": Step(refuse, whole),
         "run badly": Step(whole, divide),
         "well": Step(whole, whole),
     }
 
 
-def unloadable() -> dict[str, Step[object, object]]:
+def unloadable() -> dict[str, Step[Any, Any, Any]]:
     raise InvalidPayload("these are no weights")
 
 
-def killed() -> dict[str, Step[object, object]]:
+def killed() -> dict[str, Step[Any, Any, Any]]:
     os._exit(9)
 
 
-def mortal() -> dict[str, Step[object, object]]:
+def mortal() -> dict[str, Step[Any, Any, Any]]:
     def die(_: Sequence[object]) -> list[object]:
         os._exit(9)
 

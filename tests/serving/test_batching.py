@@ -36,16 +36,18 @@ def run(
     use: Callable[[MicroBatcher[int, int], Doubler], Awaitable[None]],
     max_batch: int = 8,
     max_waiting: int = 64,
+    prepare: Callable[[int], Awaitable[int]] | None = None,
 ) -> Doubler:
     model = Doubler()
 
     async def main() -> None:
-        batcher = MicroBatcher(
+        batcher: MicroBatcher[int, int] = MicroBatcher(
             model,
             key=lambda n: n >= 100,
             max_batch=max_batch,
             max_waiting=max_waiting,
             metrics=ServiceMetrics(),
+            prepare=prepare,
         )
         await batcher.start()
         await use(batcher, model)
@@ -204,3 +206,56 @@ def test_stopping_answers_what_waits_and_takes_nothing_more() -> None:
         assert await asyncio.gather(*tasks) == [0, 2]
 
     run(use)
+
+
+async def in_cents(number: int) -> int:
+    """What the model takes; 7 is never ready, 9 takes a moment, 13 is refused."""
+    if number == 7:
+        await asyncio.Event().wait()
+    if number == 9:
+        await asyncio.sleep(0.1)
+    if number == 13:
+        raise BadImage("13 is no number of dollars")
+    return 100 * number
+
+
+def test_items_are_prepared_while_the_model_is_busy_each_for_itself() -> None:
+    async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
+        tasks = await while_busy(batcher, model, [1, 13, 7, 2])
+        assert isinstance(tasks[2].exception(), BadImage)
+        tasks[3].cancel()
+        model.free.set()
+        assert [await tasks[1], await tasks[4]] == [200, 400]
+
+    assert run(use, prepare=in_cents).batches == [[0], [100, 200]]
+
+
+def test_what_is_still_prepared_has_its_place_in_the_queue_and_is_answered_before_the_end() -> None:
+    async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
+        tasks = await while_busy(batcher, model, [9, 9])
+        with pytest.raises(Overloaded):
+            await batcher(3)
+        model.free.set()
+        await batcher.stop()
+        assert await asyncio.gather(*tasks) == [0, 1800, 1800]
+
+    run(use, max_waiting=2, prepare=in_cents)
+
+
+def test_no_more_is_prepared_than_the_model_will_take_soon() -> None:
+    ready: list[int] = []
+
+    async def prepare(number: int) -> int:
+        ready.append(number)
+        return number
+
+    async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
+        tasks = await while_busy(batcher, model, range(21, 41))
+        assert ready == [0, *range(21, 33)], "one at work, a batch of four behind it, and two more"
+        tasks.pop(9).cancel()
+        await asyncio.sleep(0.01)
+        assert ready == [0, *range(21, 34)], "one more for one who left"
+        model.free.set()
+        assert await asyncio.gather(*tasks) == [0, *(2 * number for number in range(21, 41) if number != 29)]
+
+    run(use, max_batch=4, prepare=prepare)

@@ -1,11 +1,13 @@
 """A model in a process of its own: it answers, prepares ahead, fails by name, and ends with its service."""
 
+import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,28 +26,48 @@ def model(loader: str, *arguments: object) -> Iterator[ModelProcess]:
         loaded.close()
 
 
+def ask(model: ModelProcess, step: str, items: Sequence[object]) -> list[Any]:
+    async def prepared() -> list[bytes]:
+        return await asyncio.gather(*map(model.prepare(step), items))
+
+    return model.run(step)(asyncio.run(prepared()))
+
+
 def test_it_answers_by_the_steps_that_were_loaded() -> None:
     with model("doubling", 2) as doubled:
         assert doubled.steps == ["times"]
-        assert doubled.step("times")([1, 2, 3]) == [2, 4, 6]
+        assert ask(doubled, "times", [1, 2, 3]) == [2, 4, 6]
 
 
-def test_one_call_is_prepared_while_another_runs(tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
+def test_one_item_is_prepared_while_another_runs(tmp_path: Path) -> None:
+    later = tmp_path / "later"
     with model("meeting") as met, ThreadPoolExecutor() as callers:
-        waiting = callers.submit(met.step("waits"), [first, second])
-        passing = callers.submit(met.step("passes"), [second, first])
-        assert (waiting.result(60), passing.result(60)) == (["met"], ["passed"])
+        waiting = callers.submit(ask, met, "waits for", [later])
+        assert ask(met, "leaves", [later]) == [later]
+        assert waiting.result(60) == ["met"]
 
 
 def test_a_call_that_fails_fails_alone_and_as_what_it_is() -> None:
     with model("refusing") as refused:
         with pytest.raises(InvalidPayload, match="no such color") as named:
-            refused.step("prepared badly")(["mauve"])
+            ask(refused, "but mauve", ["mauve"])
         assert named.value.fields[0].field == "color"
         with pytest.raises(ModelFailure, match="ZeroDivisionError: by nothing"):
-            refused.step("run badly")(["gray"])
-        assert refused.step("well")(["gray"]) == ["gray"]
+            ask(refused, "run badly", ["gray"])
+        assert ask(refused, "well", ["gray"]) == ["gray"]
+
+
+def test_an_item_that_cannot_be_prepared_fails_alone() -> None:
+    async def prepared(refused: ModelProcess) -> list[bytes | BaseException]:
+        colors = ["gray", "mauve", "pink"]
+        return await asyncio.gather(*map(refused.prepare("but mauve"), colors), return_exceptions=True)
+
+    with model("refusing") as refused:
+        gray, mauve, pink = asyncio.run(prepared(refused))
+        assert isinstance(mauve, InvalidPayload)
+        assert isinstance(gray, bytes)
+        assert isinstance(pink, bytes)
+        assert refused.run("but mauve")([gray, pink]) == ["gray", "pink"]
 
 
 def test_what_keeps_a_model_from_loading_is_told() -> None:
@@ -59,9 +81,9 @@ def service(then: str) -> "subprocess.Popen[str]":
     """A process that prints where its model prepares and runs, and goes on as told."""
     program = f"""
 import time
-from serving.model_process import ModelProcess
+from tests.serving.test_model_process import ModelProcess, ask
 model = ModelProcess("{STEPS}:mortal")
-print(*model.step("where it is prepared")([0]), *model.step("where it runs")([0]), flush=True)
+print(*ask(model, "where it is prepared", [0]), *ask(model, "where it runs", [0]), flush=True)
 {then}
 """
     return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -69,7 +91,7 @@ print(*model.step("where it is prepared")([0]), *model.step("where it runs")([0]
 
 @pytest.mark.parametrize("call", ["dies", "dies prepared"])
 def test_a_service_ends_with_its_model(call: str) -> None:
-    with service(f'model.step("{call}")([0])') as asking:
+    with service(f'ask(model, "{call}", [0])') as asking:
         assert asking.wait(60) == 1
 
 
