@@ -42,9 +42,11 @@ def served(
     """`python -m COMMAND`, which listens at `port`; yields its address once it is ready.
 
     Raises:
-        RuntimeError: it ended before, or was not ready in time.
+        RuntimeError: it ended before, or was not ready in time, or something else listens there.
     """
     url = f"http://{HOST}:{port}"
+    if _is_ready(f"{url}{probe}"):
+        raise RuntimeError(f"something else is served at {url}; end it, or choose another port")
     with started(*command, environment=environment) as process:
         wait_until_ready(url, process, probe)
         yield url

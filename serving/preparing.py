@@ -106,6 +106,8 @@ def _ask(connection: "Connection[Any, Any]", asked: tuple[str, Sequence[Any]]) -
     except (EOFError, ConnectionError):
         _log.critical("a process that prepares for the model has ended, and so does this")
         os._exit(1)
+    except Exception as error:  # noqa: BLE001 (what cannot be sent; the process is free for the next)
+        return [(None, crossing(error))] * len(asked[1])
 
 
 def fork(

@@ -70,6 +70,14 @@ def test_an_item_that_cannot_be_prepared_fails_alone() -> None:
         assert refused.run("but mauve")([gray, pink]) == ["gray", "pink"]
 
 
+def test_an_item_that_cannot_be_sent_fails_and_nothing_else_does() -> None:
+    with model("refusing") as refused:
+        for _ in range(8):  # more often than there are processes that prepare
+            with pytest.raises(ModelFailure, match="lambda"):
+                ask(refused, "well", [lambda: None])
+        assert ask(refused, "well", ["gray"]) == ["gray"]
+
+
 def test_what_keeps_a_model_from_loading_is_told() -> None:
     with pytest.raises(InvalidPayload, match="these are no weights"):
         ModelProcess(f"{STEPS}:unloadable")
