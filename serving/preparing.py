@@ -25,7 +25,7 @@ PROCESSES = max(1, min(4, (os.cpu_count() or 1) // 2))  # large pictures take lo
 _MOST_AT_ONCE = 16  # items, so that a crowd is shared among the processes
 
 Steps = Mapping[str, Step[Any, Any, Any]]
-Reply = tuple[bytes | None, RetoucheError | None]  # an item as the model reads it, pickled
+Reply = bytes | RetoucheError  # an item as the model reads it, pickled, or why there is none
 
 _log = logging.getLogger("retouche.serving")
 
@@ -88,13 +88,13 @@ class Preparers:
         call: "asyncio.Future[list[Reply]]",
     ) -> None:
         self._idle.append(connection)
-        for waiting, (prepared, error) in zip(group, call.result(), strict=True):
+        for waiting, reply in zip(group, call.result(), strict=True):
             if waiting.prepared.done():
                 continue
-            if prepared is not None:
-                waiting.prepared.set_result(prepared)
+            if isinstance(reply, bytes):
+                waiting.prepared.set_result(reply)
             else:
-                waiting.prepared.set_exception(error or ModelFailure("nothing was prepared"))
+                waiting.prepared.set_exception(reply)
         self._begin()
 
 
@@ -107,7 +107,7 @@ def _ask(connection: "Connection[Any, Any]", asked: tuple[str, Sequence[Any]]) -
         _log.critical("a process that prepares for the model has ended, and so does this")
         os._exit(1)
     except Exception as error:  # noqa: BLE001 (what cannot be sent; the process is free for the next)
-        return [(None, crossing(error))] * len(asked[1])
+        return [crossing(error)] * len(asked[1])
 
 
 def fork(
@@ -153,8 +153,8 @@ def _replies(step: Step[Any, Any, Any], items: Sequence[Any]) -> list[Reply]:
     try:
         prepared = step.prepare(items)
         # Plain bytes: connections would send tensors by shared memory, of which a container has little.
-        return [(pickle.dumps(each, pickle.HIGHEST_PROTOCOL), None) for each in prepared]
+        return [pickle.dumps(each, pickle.HIGHEST_PROTOCOL) for each in prepared]
     except Exception as error:  # noqa: BLE001 (it is raised again in the other process)
         if len(items) == 1:
-            return [(None, crossing(error))]
+            return [crossing(error)]
         return [reply for item in items for reply in _replies(step, [item])]

@@ -20,7 +20,7 @@ from retouche.profile import RewardChoice, located
 from services.checkpoint import CONVERT, load_part, require_file
 from services.diffusion import device
 from services.reward.judged import Judged
-from services.reward.pixels import channels_first
+from services.reward.pixels import channels_first, standardised
 from services.reward.reward_model import RewardModel, images_of, prompts_of, scores
 from serving.steps import Step
 
@@ -99,17 +99,12 @@ def load_processor(choice: RewardChoice) -> Reading:
     """The image processor of the base, or of the model's own folder."""
     base, revision = companion(choice, "preprocessor_config.json")
     processor = CLIPImageProcessorPil.from_pretrained(base, revision=revision)
-    mean_C11, std_C11 = (
-        torch.tensor(each, device=device()).view(-1, 1, 1)
-        for each in (processor.image_mean, processor.image_std)
-    )
 
-    def standardised(cut_BCHW: torch.Tensor) -> torch.Tensor:
+    def read(cut_BCHW: torch.Tensor) -> torch.Tensor:
         # All at once: the processor does it one by one, which takes as long as all its other work.
-        scaled: torch.Tensor = cut_BCHW * processor.rescale_factor
-        return (scaled - mean_C11) / std_C11
+        return standardised(cut_BCHW * processor.rescale_factor, processor.image_mean, processor.image_std)
 
-    return Reading(partial(_cut, processor), standardised)
+    return Reading(partial(_cut, processor), read)
 
 
 def _cut(processor: CLIPImageProcessorPil, images: Sequence[Image.Image]) -> list[NDArray[Any]]:

@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-_MEAN_C11 = torch.tensor(OPENAI_CLIP_MEAN).view(3, 1, 1)
-_STD_C11 = torch.tensor(OPENAI_CLIP_STD).view(3, 1, 1)
-
 
 def cropped(images: Sequence[Image.Image], side: int) -> list[NDArray[np.uint8]]:
     """The middle square of each RGB image, (C, side, side): Resize, CenterCrop.
@@ -37,9 +34,13 @@ def channels_first(image: Image.Image) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))  # or convolutions round otherwise
 
 
-def standardised(pixels_BCHW: torch.Tensor) -> torch.Tensor:
-    """Pixels between 0 and 1 as OpenAI's CLIP reads them."""
-    mean_C11, std_C11 = _MEAN_C11.to(pixels_BCHW.device), _STD_C11.to(pixels_BCHW.device)
+def standardised(
+    pixels_BCHW: torch.Tensor,
+    mean: Sequence[float] = OPENAI_CLIP_MEAN,
+    std: Sequence[float] = OPENAI_CLIP_STD,
+) -> torch.Tensor:
+    """Pixels between 0 and 1 as a CLIP reads them, OpenAI's if not told otherwise."""
+    mean_C11, std_C11 = (torch.tensor(each, device=pixels_BCHW.device).view(-1, 1, 1) for each in (mean, std))
     return (pixels_BCHW - mean_C11) / std_C11
 
 
