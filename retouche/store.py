@@ -25,6 +25,7 @@ runs/<id>/artifacts/             the LoRA or the pipeline, the model card, Tenso
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -49,6 +50,11 @@ RUN_ENDS = ("finished.json", "failed.json", "cancelled")  # beside its specifica
 
 _S3_OPTIONS = ("endpoint", "region", "access_key_id", "secret_access_key")
 _CREATE_ATTEMPTS = 5
+_BEYOND = 2**40  # bytes: the end of every image
+
+# Of obstore's runtime, which reads it at its first use. As many threads as cores wake each other at every
+# call, which cost a service more time than all its Python; files are read in threads of their own anyway.
+os.environ.setdefault("TOKIO_WORKER_THREADS", "1")
 
 
 class ObjectStore:
@@ -178,7 +184,7 @@ class ObjectStore:
     async def get_image(self, reference: ImageRef) -> bytes:
         """The encoded image; ImageNotFound if it is not in the store."""
         try:
-            return await self.get(image_path(reference))
+            return await self.part(image_path(reference), 0, _BEYOND)  # one call, where `get` is two
         except NotFound:
             raise _no_image(reference) from None
 

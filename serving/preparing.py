@@ -67,16 +67,21 @@ class Preparers:
     def _begin(self) -> None:
         while self._idle and self._waiting:
             name, group = self._next()
+            if not group:
+                continue
             asked = (name, [waiting.item for waiting in group])
             connection = self._idle.pop()
             call = asyncio.get_running_loop().run_in_executor(self._threads, _ask, connection, asked)
             call.add_done_callback(partial(self._end, connection, group))
 
     def _next(self) -> tuple[str, list[_Waiting]]:
-        """Those that have waited longest for the step whose turn it is."""
+        """Those that have waited longest for the step whose turn it is, but nobody whose caller has gone."""
         name = next(iter(self._waiting))
         queue = self._waiting.pop(name)
-        group = [queue.popleft() for _ in range(min(len(queue), _MOST_AT_ONCE))]
+        group: list[_Waiting] = []
+        while queue and len(group) < _MOST_AT_ONCE:
+            if not (first := queue.popleft()).prepared.done():
+                group.append(first)
         if queue:
             self._waiting[name] = queue  # behind the others
         return name, group

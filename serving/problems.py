@@ -95,6 +95,8 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 class BodyLimit:
     """Refuse request bodies beyond `most` bytes, by what they announce or by what arrives.
 
+    FastAPI's own limit answers in plain text, whatever handlers there are.
+
     `streamed`: other limits for the paths whose bodies are read as a stream.
     """
 

@@ -19,7 +19,7 @@ def doubling(factor: int) -> dict[str, Step[int, int, int]]:
 
 
 def meeting() -> dict[str, Step[Path, Path, Path | str]]:
-    """`leaves` makes a file when it is prepared, for which `waits for` waits when it runs."""
+    """`leaves` makes a file when it is prepared; the others wait for one when they run, or are prepared."""
 
     def leave(files: Sequence[Path]) -> list[Path]:
         files[0].touch()
@@ -28,9 +28,13 @@ def meeting() -> dict[str, Step[Path, Path, Path | str]]:
     def wait(files: Sequence[Path]) -> list[str]:
         while not files[0].exists():
             time.sleep(0.01)
-        return ["met"]
+        return ["met"] * len(files)
 
-    return {"waits for": Step(whole, wait), "leaves": Step(leave, whole)}
+    return {
+        "waits for": Step(whole, wait),
+        "waits first": Step(wait, whole),
+        "leaves": Step(leave, whole),
+    }
 
 
 def refusing() -> dict[str, Step[Any, Any, Any]]:

@@ -13,6 +13,7 @@ import pytest
 
 from retouche.errors import InvalidPayload, ModelFailure
 from serving.model_process import ModelProcess
+from serving.preparing import PROCESSES
 
 STEPS = "tests.serving.model_steps"
 
@@ -45,6 +46,25 @@ def test_one_item_is_prepared_while_another_runs(tmp_path: Path) -> None:
         waiting = callers.submit(ask, met, "waits for", [later])
         assert ask(met, "leaves", [later]) == [later]
         assert waiting.result(60) == ["met"]
+
+
+def test_an_item_whose_caller_has_gone_is_not_prepared(tmp_path: Path) -> None:
+    go_on, unwanted = tmp_path / "go on", tmp_path / "unwanted"
+
+    async def leave_early(met: ModelProcess) -> None:
+        async def begun(name: str, item: Path) -> "asyncio.Future[bytes]":
+            asked = asyncio.ensure_future(met.prepare(name)(item))
+            await asyncio.sleep(0.01)  # or a process would be given two
+            return asked
+
+        busy = [await begun("waits first", go_on) for _ in range(PROCESSES)]
+        (await begun("leaves", unwanted)).cancel()
+        go_on.touch()
+        await asyncio.gather(*busy, met.prepare("leaves")(tmp_path / "wanted"))
+
+    with model("meeting") as met:
+        asyncio.run(leave_early(met))
+        assert not unwanted.exists()
 
 
 def test_a_call_that_fails_fails_alone_and_as_what_it_is() -> None:
