@@ -55,7 +55,7 @@ from shapes.scene import random_layout
 
 CALLERS = 32
 SIZES = (4, 8, 16, 32)
-ROUNDS = 4
+ROUNDS = 8
 _MODEL_FAILURE = ModelFailure.code.encode()  # an answer out of its schema takes the model as long
 SHARES = {  # of --requests: a round of seconds, so that the first and the last batch weigh little
     "generation": 0.5,
@@ -220,7 +220,7 @@ def measure(stage: Stage, url: str, size: int) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", default="shapes")
-    parser.add_argument("--requests", type=int, default=256, help="quick services get more, slow ones fewer")
+    parser.add_argument("--requests", type=int, default=512, help="quick services get more, slow ones fewer")
     parser.add_argument("--port", type=int, default=8790)
     parser.add_argument("--only", nargs="+", choices=SHARES, default=list(SHARES), metavar="SERVICE")
     options = parser.parse_args()

@@ -24,11 +24,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from shapes.check import judge
 from shapes.prompts import prompts_of, train_scenes
 from shapes.scene import SIZE, Scene
 from shapes.train.loop import Average, progress, scaled, start, warm_then_cosine
 from shapes.train.reward_pictures import PICTURES_PER_SCENE, Gallery, gallery, near_misses
+from shapes.train.reward_truths import asked_facts, shown_facts, truths
 from shapes.train.text import MAX_LENGTH, build_tokenizer, tokenize
 
 STEPS = 6000
@@ -105,14 +105,15 @@ def train_preference(folder: Path, vae_folder: Path | None = None, seed: int = 1
     rng, tokenizer = random.Random(seed), build_tokenizer()
     near = own_pairs(GROUPS, CANDIDATES)
     pictures = gallery(train_scenes(), PICTURES_PER_SCENE, vae_folder, seed)
+    facts = shown_facts(pictures.observations)
 
     def loss(model: CLIPModel) -> torch.Tensor:
         scenes = [random_scene(pictures, rng) for _ in range(GROUPS)]
         chosen = [index for scene in scenes for index in _candidates(pictures, scene, rng)]
         images = embed_images(model, degrade(pictures.pictures[chosen], HARSH), PREFERENCE)
         texts = embed_texts(model, tokenizer, [rng.choice(prompts_of(scene)) for scene in scenes])
-        truths = [[judge(pictures.observations[index], scene).score for index in chosen] for scene in scenes]
-        return preference_loss(texts @ images.T * model.logit_scale.exp(), torch.tensor(truths), near)
+        wanted = truths(asked_facts(scenes), facts[chosen])
+        return preference_loss(texts @ images.T * model.logit_scale.exp(), wanted, near)
 
     _train(build(PREFERENCE, tokenizer), loss, PREFERENCE, folder)
 
