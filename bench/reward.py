@@ -9,13 +9,13 @@ use. OMP_NUM_THREADS gives the service and the model alone their cores.
 """
 
 import argparse
-import asyncio
 import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import uvloop
 import yaml
 from PIL import Image
 from rich.console import Console
@@ -103,12 +103,12 @@ def measure(
     size = best_size(name, model, fresh, min(IMAGES, images), console)
     alone, together = dict.fromkeys(WAYS, 0.0), dict.fromkeys(WAYS, 0.0)
     for way in WAYS:
-        asyncio.run(served_seconds(url, fresh.stage(model, name, way, CALLERS), way.callers))
+        uvloop.run(served_seconds(url, fresh.stage(model, name, way, CALLERS), way.callers))
     for _ in range(ROUNDS):
         for way in WAYS:
             stage = fresh.stage(model, name, way, images)
             alone[way] += static_seconds(stage, size)
-            together[way] += asyncio.run(served_seconds(url, stage, way.callers))
+            together[way] += uvloop.run(served_seconds(url, stage, way.callers))
     rates = {way.name: ROUNDS * images / together[way] for way in WAYS}
     ratios = {way.name: round(alone[way] / together[way], 3) for way in WAYS}
     return size, ROUNDS * images * len(WAYS) / sum(alone.values()), rates, ratios
