@@ -157,6 +157,8 @@ def _replies(step: Step[Any, Any, Any], items: Sequence[Any]) -> list[Reply]:
     """Items prepared together; where that fails, each by itself."""
     try:
         prepared = step.prepare(items)
+        if len(prepared) != len(items):
+            raise ModelFailure(f"{len(prepared)} of {len(items)} requests were prepared")
         # Plain bytes: connections would send tensors by shared memory, of which a container has little.
         return [pickle.dumps(each, pickle.HIGHEST_PROTOCOL) for each in prepared]
     except Exception as error:  # noqa: BLE001 (it is raised again in the other process)

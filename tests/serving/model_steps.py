@@ -48,6 +48,7 @@ def refusing() -> dict[str, Step[Any, Any, Any]]:
 
     return {
         "but mauve": Step(refuse, whole),
+        "lose all": Step(lambda _: [], whole),
         "run badly": Step(whole, divide),
         "well": Step(whole, whole),
     }

@@ -74,6 +74,8 @@ def test_a_call_that_fails_fails_alone_and_as_what_it_is() -> None:
         assert named.value.fields[0].field == "color"
         with pytest.raises(ModelFailure, match="ZeroDivisionError: by nothing"):
             ask(refused, "run badly", ["gray"])
+        with pytest.raises(ModelFailure, match="0 of 1 requests were prepared"):
+            ask(refused, "lose all", ["gray", "pink"])
         assert ask(refused, "well", ["gray"]) == ["gray"]
 
 
