@@ -11,7 +11,6 @@ from typing import IO
 
 from fastapi import APIRouter, Request
 from pydantic import TypeAdapter, ValidationError
-from starlette.requests import ClientDisconnect
 
 from gateway.callers import CURATE, TheCaller
 from gateway.ownership import check_images
@@ -168,7 +167,7 @@ async def _ndjson(lines: AsyncIterator[tuple[int, str]]) -> AsyncIterator[tuple[
 
 async def _csv(lines: AsyncIterator[tuple[int, str]]) -> AsyncIterator[tuple[int, str]]:
     """Rows may span lines where a field is quoted: gather until the quotes are even."""
-    column, pending, began = None, "", 1
+    header, column, pending, began = list[str](), None, "", 1
     async for number, text in lines:
         began = began if pending else number
         pending += text + "\n"
@@ -180,13 +179,15 @@ async def _csv(lines: AsyncIterator[tuple[int, str]]) -> AsyncIterator[tuple[int
             continue
         row, pending = _row(began, pending.rstrip("\n")), ""
         if column is None:
+            header = row
             column = next((index for index, name in enumerate(row) if name.strip() in COLUMNS), None)
             if column is None:
                 raise BadPrompts(f"the CSV header {row} has none of the columns {', '.join(COLUMNS)}")
         elif row:
-            if len(row) <= column:
+            if len(row) != len(header):
                 raise BadPrompts(
-                    f"line {began}: the row has {len(row)} fields, the prompt would be {column + 1}"
+                    f"line {began}: the row has {len(row)} cells where the header has {len(header)}; "
+                    "put a prompt with commas in quotes"
                 )
             yield began, row[column]
     if pending:
@@ -203,16 +204,13 @@ def _row(number: int, text: str) -> list[str]:
 async def _lines(request: Request) -> AsyncGenerator[tuple[int, str]]:
     """Numbered lines of the body, as text, with never more than one in memory."""
     number, rest = 0, b""
-    try:
-        async for part in request.stream():
-            *whole, rest = (rest + part).split(b"\n")
-            for line in whole:
-                number += 1
-                yield number, _text(number, line)
-            if len(rest) > MAX_LINE_BYTES:
-                _text(number + 1, rest)
-    except ClientDisconnect:
-        raise BadPrompts(f"the body broke off after line {number}") from None
+    async for part in request.stream():
+        *whole, rest = (rest + part).split(b"\n")
+        for line in whole:
+            number += 1
+            yield number, _text(number, line)
+        if len(rest) > MAX_LINE_BYTES:
+            _text(number + 1, rest)
     if rest:
         yield number + 1, _text(number + 1, rest)
 

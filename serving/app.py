@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from retouche import __version__
 from retouche.contract.services import Health, Readiness
@@ -24,7 +24,6 @@ from serving.metrics import RequestTimer
 from serving.settings import ServiceSettings
 
 MAX_BODY_BYTES = 64_000_000
-_CLIENT_GONE = 499  # nobody reads this answer; the metrics count it
 _UNWATCHED_SECONDS = 0.02
 
 AnswerT = TypeVar("AnswerT")
@@ -117,7 +116,7 @@ async def while_connected(request: Request, answer: Awaitable[AnswerT]) -> Answe
         return await answer
     except asyncio.CancelledError:
         if watch.client_gone:
-            raise HTTPException(_CLIENT_GONE, "the client has gone") from None
+            raise ClientDisconnect from None
         raise
     finally:
         watch.end()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retouche.errors import (
@@ -23,6 +24,7 @@ from retouche.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 _SHOWN_CHARACTERS = 80
+_CLIENT_GONE = 499  # nobody reads this answer; the metrics count it
 
 _log = logging.getLogger("retouche.serving")
 
@@ -32,6 +34,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RetoucheError, _ours)
     app.add_exception_handler(RequestValidationError, _payload)
     app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -85,6 +88,10 @@ async def _framework(request: Request, error: Exception) -> Response:
         return answer(NotFound(f"there is no {request.url.path} here; /docs lists what there is"))
     problem = BadRequest(f"{request.method} {request.url.path}: {error.detail}").problem()
     return _respond(problem.model_copy(update={"status": error.status_code}), dict(error.headers or {}))
+
+
+async def _gone(request: Request, _: Exception) -> Response:
+    return await _framework(request, HTTPException(_CLIENT_GONE, "the client has gone"))
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

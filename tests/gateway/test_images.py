@@ -3,6 +3,7 @@
 import asyncio
 import io
 import re
+import socket
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from gateway.images import DECODED_AT_ONCE
+from tests.until import until
 
 RED = Image.new("RGB", (32, 16), (255, 0, 0))
 
@@ -50,6 +52,17 @@ def test_the_same_pixels_are_the_same_image(gateway: httpx2.Client) -> None:
         gateway.post("/v1/images", content=encoded(RED, kind)).json()["image"] for kind in ("PNG", "WEBP")
     }
     assert len(references) == 1
+
+
+@pytest.mark.parametrize("kind", ["image/png", "multipart/form-data; boundary=x"])
+def test_a_client_that_leaves_while_it_uploads_is_no_fault_of_the_gateway(
+    gateway: httpx2.Client, kind: str
+) -> None:
+    with socket.create_connection((gateway.base_url.host, gateway.base_url.port or 80)) as leaving:
+        head = f"POST /v1/images HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: 1000\r\n\r\n"
+        leaving.sendall(head.encode() + b"the beginning")
+    line = 'retouche_request_seconds_count{route="/v1/images",status="499"}'
+    until(lambda: line in gateway.get("/metrics").text)
 
 
 class Door(asyncio.Semaphore):
