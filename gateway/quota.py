@@ -22,7 +22,8 @@ _SETTING_OUT_SECONDS = 60.0
 async def reserve(app: FastAPI, tenant: str, identifier: str) -> None:
     """Count a job or run that is about to be set going among those under way.
 
-    The mark is set before it is counted: of two that come at once for the last place one gets it at most.
+    The mark is set before the others are counted: of two that come at once for the last place one gets it at
+    most. That there is a mark says nothing: whoever set it may be about to be refused.
 
     Raises:
         Overloaded: the tenant has as many under way as it may.
@@ -30,18 +31,20 @@ async def reserve(app: FastAPI, tenant: str, identifier: str) -> None:
     settings: Settings = app.state.settings
     store: ObjectStore = app.state.store
     mark = owned_path(tenant, "active", identifier)
-    if not settings.require_keys or not await store.create(mark, str(time.time()).encode()):
+    if not settings.require_keys:
         return
+    new = await store.create(mark, str(time.time()).encode())
     most = settings.tenant_active_jobs
-    if len(await owned(store, tenant, "active")) <= most:
-        return
     others = [each for each in await owned(store, tenant, "active") if each != identifier]
+    if len(others) < most:
+        return
     ended = await asyncio.gather(*(_ended(app, tenant, each) for each in others))
     for each, has_ended in zip(others, ended, strict=True):
         if has_ended:
             await store.delete(owned_path(tenant, "active", each))
     if ended.count(False) >= most:
-        await store.delete(mark)
+        if new:
+            await store.delete(mark)
         raise Overloaded(
             f"tenant {tenant!r} has {ended.count(False)} jobs and runs under way and may have {most}; "
             "wait for one to end, or cancel one",

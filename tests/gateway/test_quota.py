@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from gateway.app import create_app
 from gateway.settings import Settings
+from retouche.contract.jobs import CurationSpec
 from retouche.store import ObjectStore, run
 from retouche.tenancy import owned_path
 from tests.gateway.server import NOTHING_LISTENS, serve
@@ -56,6 +57,19 @@ def test_a_job_beyond_the_quota_is_refused_and_not_kept(
     gateway.post(f"/v1/jobs/{second}/cancel", headers=acme)
     assert gateway.post("/v1/jobs", json=job(4), headers=acme).status_code == 201
     assert gateway.post(f"/v1/jobs/{second}/retry", headers=acme).status_code == 429
+
+
+def test_a_job_beyond_the_quota_is_refused_while_it_is_being_refused_elsewhere(
+    guarded: Guarded, store: ObjectStore
+) -> None:
+    gateway = guarded(tenant_active_jobs=1)
+    acme = made(gateway, "acme", "curate")
+    first = gateway.post("/v1/jobs", json=job(1), headers=acme).json()["id"]
+    second = owned_path("acme", "active", CurationSpec.model_validate(job(2)).job_id("acme"))
+    run(store.create(second, str(time.time()).encode()))  # another gateway has got as far as its mark
+    assert gateway.post("/v1/jobs", json=job(2), headers=acme).status_code == 429
+    assert run(store.exists(second)), "it is the other gateway's to take away"
+    assert gateway.post("/v1/jobs", json=job(1), headers=acme).json()["id"] == first
 
 
 def test_a_job_that_is_just_being_submitted_counts(guarded: Guarded, store: ObjectStore) -> None:
