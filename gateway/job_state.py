@@ -77,22 +77,22 @@ class JobReader(RecordReader[JobRecord]):
             self.given_up(job_id),
             self._store.exists(job_path(job_id, "cancelled")),
         )
-        seen = set(done)
-        given_up = [index for index in failed if index not in seen]
-        live = await self._live(job_id, seen)
-        state = _state(record, len(done), len(given_up), cancelled, bool(live))
         finished = await self._reported(job_id, done)
+        given_up = [index for index in failed if index not in finished.shards]
+        error = await self._error(job_id, given_up[0]) if given_up else None
+        # Last: others who read this job may have added shards, which must not be counted as live as well.
+        live = await self._live(job_id, finished.shards)
         return Job(
             id=job_id,
-            state=state,
+            state=_state(record, len(finished.shards), len(given_up), cancelled, bool(live)),
             created_at=record.created_at,
             prompts=record.prompts,
             images_per_prompt=record.spec.images_per_prompt,
             shards=record.shards,
-            shards_finished=len(done),
+            shards_finished=len(finished.shards),
             shards_failed=len(given_up),
-            report=combined(finished, *live),
-            error=await self._error(job_id, given_up[0]) if given_up else None,
+            report=combined(finished.report, *live),
+            error=error,
         )
 
     async def _indices(self, job_id: str, kind: str) -> list[int]:
@@ -100,8 +100,8 @@ class JobReader(RecordReader[JobRecord]):
         names = [path.rsplit("/", 1)[-1] async for path in self._store.paths(prefix)]
         return sorted(int(name.split(".")[0]) for name in names)
 
-    async def _reported(self, job_id: str, done: list[int]) -> JobReport:
-        """The sum of what the finished shards reported; each is read once."""
+    async def _reported(self, job_id: str, done: list[int]) -> Finished:
+        """The finished shards, these among them, and the sum of what they reported; each is read once."""
         known = self._finished.setdefault(job_id, Finished())
         unknown = [index for index in done if index not in known.shards]
         for begin in range(0, len(unknown), _READS_AT_ONCE):
@@ -111,9 +111,10 @@ class JobReader(RecordReader[JobRecord]):
             )
             for index, shard in zip(batch, shards, strict=True):
                 known.add(index, read_report(shard))
-        return known.report
+        return known
 
     async def _live(self, job_id: str, done: set[int]) -> list[JobReport]:
+        """How far the shards are that are not `done` once Redis has answered."""
         try:
             entries = await self._redis.hgetall(progress_key(job_id))
         except RedisError:

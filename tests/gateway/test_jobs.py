@@ -1,6 +1,9 @@
 """A job's life at the gateway: submitted, cancelled, run again, found again. No worker runs here."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -8,6 +11,7 @@ from fastapi import FastAPI
 from redis import Redis
 
 from gateway.app import create_app
+from gateway.job_state import JobReader
 from gateway.settings import Settings
 from retouche.contract.jobs import JobReport
 from retouche.coordination import (
@@ -267,3 +271,31 @@ def test_a_job_that_does_not_exist_is_not_found(gateway: httpx2.Client, path: st
 def test_what_is_no_json_is_refused(gateway: httpx2.Client) -> None:
     answer = gateway.post("/v1/jobs", content="{'x'}", headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["type"]) == (400, "urn:retouche:bad-request")
+
+
+class Meanwhile:
+    """A Redis that answers what it knew before the shard was finished, once somebody else has looked."""
+
+    def __init__(self, happens: Callable[[], Awaitable[object]]) -> None:
+        self.happens = happens
+        self.asked = 0
+
+    async def hgetall(self, _: str) -> dict[bytes, str]:
+        self.asked += 1
+        if self.asked == 1:
+            await self.happens()
+        return {b"0": JobReport(prompts=64, images=64, pairs=20).model_dump_json()}
+
+
+def test_a_shard_that_is_finished_while_two_look_is_counted_once(
+    gateway: httpx2.Client, store: ObjectStore
+) -> None:
+    job_id = submit(gateway)
+
+    async def finish_and_look() -> None:
+        await asyncio.to_thread(finish_shard, store, job_id, 0, 20)
+        assert (await reader.job(job_id)).report.pairs == 20
+
+    reader = JobReader(store, cast(Any, Meanwhile(finish_and_look)))
+    found = asyncio.run(reader.job(job_id))
+    assert (found.shards_finished, found.report.pairs, found.report.images) == (1, 20, 64)
