@@ -40,6 +40,8 @@ from retouche.tenancy import own
 
 router = APIRouter(tags=["runs"])
 
+NOTHING_DECIDED = datetime(1970, 1, 1, tzinfo=UTC)  # a constant: submitted again, it is the same run
+
 _LINES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}
 }
@@ -220,7 +222,7 @@ async def _with_decisions_known(spec: RunSpec, decisions: DecisionReader) -> Run
     if data.reviewed == "all" or data.reviewed_until is not None:
         return spec
     logs = [await decisions.log(job_id) for job_id in (data.job, *data.more_jobs) if job_id]
-    until = max((log[-1].at for log in logs if log), default=None)
+    until = max((log[-1].at for log in logs if log), default=NOTHING_DECIDED)
     return spec.model_copy(update={"data": data.model_copy(update={"reviewed_until": until})})
 
 

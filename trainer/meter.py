@@ -70,12 +70,13 @@ def stop_if_hopeless(metrics: TrainingMetrics, collapse_ratio: float) -> None:
     """Raise TrainingStopped where going on would only waste time.
 
     Raises:
-        TrainingStopped: the loss is not finite, or the chosen images' own error has grown beyond
+        TrainingStopped: something measured is not finite, or the chosen images' own error has grown beyond
             `collapse_ratio` times the reference model's.
     """
-    if not all(math.isfinite(value) for value in (metrics.loss, metrics.chosen_error)):
+    unsound = [f"{name} is {value}" for name, value in metrics if not math.isfinite(value)]
+    if unsound:
         raise TrainingStopped(
-            f"the loss at step {metrics.step} is {metrics.loss}: lower learning_rate "
+            f"at step {metrics.step} {', '.join(unsound)}: lower learning_rate "
             f"(now {metrics.learning_rate:g}) or beta, or use mixed_precision bf16 instead of fp16"
         )
     ratio = metrics.chosen_error / max(metrics.reference_chosen_error, 1e-12)

@@ -63,7 +63,7 @@ class RewardRule(Frozen):
     """A reward model that votes: for the better image if the raw scores differ by more than `margin`."""
 
     name: RewardName
-    margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    margin: Annotated[float, Field(ge=0)] = 0.0
 
 
 class GenerationParameters(Frozen):

@@ -10,7 +10,6 @@ from retouche.contract.reviews import Decision
 from retouche.contract.stages import Action, RewardName
 
 PairOrder = Literal["curated", "margin", "disagreement"]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class PairQuery(Frozen):
@@ -28,9 +27,9 @@ class PairQuery(Frozen):
     reward: RewardName | None = Field(
         default=None, description="whose margin, as raw scores; none: over all reward models"
     )
-    min_margin: Finite | None = None
-    max_margin: Finite | None = None
-    min_disagreement: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    min_margin: float | None = None
+    max_margin: float | None = None
+    min_disagreement: Annotated[float, Field(ge=0)] | None = None
     decision: Literal["any", "none", "accept", "reject", "flip"] = "any"
     order: PairOrder = "curated"
     descending: bool = False

@@ -31,15 +31,15 @@ Prompt = Annotated[
 
 
 class Payload(BaseModel):
-    """A payload refuses fields it does not know."""
+    """A payload refuses fields it does not know, and numbers that JSON does not have."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Frozen(Payload):
     """A payload that does not change once made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
 
 class ModelIdentity(Frozen):

@@ -4,7 +4,7 @@ import hashlib
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, model_validator
 
 from retouche.contract.jobs import JobId
 from retouche.contract.payload import Digest, Frozen, ModelIdentity, Payload, ProfileName, RunId, TenantName
@@ -16,7 +16,7 @@ RunState = Literal["queued", "running", "finished", "failed", "cancelled"]
 # What the UNet of a base may predict: for these there are objectives.
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
-Beta = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+Beta = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class TrainingData(Frozen):
@@ -34,7 +34,7 @@ class TrainingData(Frozen):
         default="all",
         description="what people decided: ignored, without the rejected pairs, or those accepted",
     )
-    reviewed_until: datetime | None = Field(
+    reviewed_until: AwareDatetime | None = Field(
         default=None, description="later decisions do not count; none: those known when the run is submitted"
     )
     pick_a_pic: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = Field(
@@ -65,7 +65,7 @@ class TrainingData(Frozen):
 class Anchored(Frozen):
     """What every preference objective may add: `anchor_weight` times the chosen image's own squared error."""
 
-    anchor_weight: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = Field(
+    anchor_weight: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
         default=None, description="none: what the profile says"
     )
 
@@ -175,6 +175,8 @@ class RunRecord(Frozen):
 
 class TrainingMetrics(Payload):
     """What is logged: means over the steps since the last one. Errors are per-pixel squared errors."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # what a run stops for has to be said first
 
     step: int
     loss: float

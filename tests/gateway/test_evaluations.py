@@ -42,6 +42,15 @@ def test_an_evaluation_is_kept_once(gateway: httpx2.Client, run_id: str) -> None
     assert Evaluation.model_validate(kept) == found
 
 
+def test_a_score_that_is_no_number_is_refused(gateway: httpx2.Client, run_id: str) -> None:
+    found = evaluation(run_id, "sha256:" + "a" * 64).model_dump_json().replace("0.75", "1e999")
+    address = f"/v1/runs/{run_id}/evaluations"
+    answer = gateway.post(address, content=found, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert "Input should be a finite number" in answer.json()["detail"]
+    assert gateway.get(address).json() == []
+
+
 def test_an_evaluation_of_another_run_is_refused(gateway: httpx2.Client, run_id: str) -> None:
     found = evaluation("run-0123456789abcdef", "sha256:" + "a" * 64)
     answer = gateway.post(f"/v1/runs/{run_id}/evaluations", json=found.model_dump())

@@ -8,9 +8,11 @@ import pytest
 
 from gateway.decisions import DecisionReader
 from retouche.contract.jobs import PreferencePair
+from retouche.contract.runs import RunSpec
 from retouche.reviews import record_review
 from retouche.store import ObjectStore, run
 from tests.gateway.shards import EDIT, ORIGINAL, finish_shard
+from trainer.sources.dataset import finished_pairs
 
 
 @pytest.fixture
@@ -130,6 +132,25 @@ def test_a_run_keeps_to_the_decisions_known_when_it_was_submitted(
     assert gateway.post("/v1/runs", json=spec).json()["id"] == first["id"]
     decide(gateway, job_id, "0-1", "accept")
     assert gateway.post("/v1/runs", json=spec).json()["id"] != first["id"]
+
+
+def test_a_run_that_nobody_had_reviewed_for_knows_no_later_decisions(
+    gateway: httpx2.Client, store: ObjectStore, job_id: str
+) -> None:
+    spec = {"data": {"job": job_id, "reviewed": "not_rejected"}}
+    submitted = RunSpec.model_validate(gateway.post("/v1/runs", json=spec).json()["spec"])
+    assert gateway.post("/v1/runs", json=spec).status_code == 200, "it is the same run"
+    decide(gateway, job_id, "0-0", "reject")
+    until = submitted.data.reviewed_until
+    trained_on = run(finished_pairs(store, job_id, submitted.data.reviewed, until))
+    assert [pair.id for pair in trained_on] == ["0-0", "0-1", "0-2"]
+
+
+def test_a_time_without_its_zone_is_refused(gateway: httpx2.Client, job_id: str) -> None:
+    data = {"job": job_id, "reviewed": "only", "reviewed_until": "2026-11-22T10:00:00"}
+    answer = gateway.post("/v1/runs", json={"data": data})
+    assert answer.status_code == 422
+    assert "data.reviewed_until: Input should have timezone info" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("data", [{"job": "job-0123456789abcdef", "follow": True}, {"pick_a_pic": "x"}])

@@ -89,6 +89,15 @@ def test_a_bad_run_is_refused_with_the_field(
     assert gateway.get("/v1/runs").json()["runs"] == []
 
 
+@pytest.mark.parametrize("number", ["Infinity", "1e999", "NaN"])
+def test_numbers_that_json_does_not_have_are_refused(gateway: httpx2.Client, job: str, number: str) -> None:
+    body = f'{{"data": {{"job": "{job}"}}, "optimisation": {{"max_grad_norm": {number}}}}}'
+    answer = gateway.post("/v1/runs", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert "optimisation.max_grad_norm: Input should be a finite number" in answer.json()["detail"]
+    assert gateway.get("/v1/runs").json()["runs"] == []
+
+
 @pytest.mark.parametrize(
     ("config", "says"),
     [

@@ -1,6 +1,7 @@
 """A run of the training loop: what it learns, how it goes on after a kill, when it stops."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from retouche.errors import BadRequest, Conflict, TrainingStopped
 from tests.trainer.tiny import SDXL, NoisePairs, policy, save_base, spec
 from trainer.checkpoints import finished
 from trainer.loop import train
+from trainer.meter import stop_if_hopeless
 from trainer.policy import check_base
 
 OBJECTIVES: list[Objective] = [
@@ -165,6 +167,14 @@ def test_a_collapse_stops_the_run_and_leaves_a_good_checkpoint(tmp_path: Path) -
     with pytest.raises(TrainingStopped, match=r"collapse_ratio|not finite|is nan|is inf"):
         run(tmp_path, doomed)
     assert all(weight.isfinite().all() for weight in weights(tmp_path).values())
+
+
+@pytest.mark.parametrize("name", ["loss", "rejected_error", "reward_margin"])
+def test_a_number_that_is_none_stops_the_run_before_it_is_logged(name: str) -> None:
+    sound = TrainingMetrics.model_validate(dict.fromkeys(TrainingMetrics.model_fields, 1))
+    stop_if_hopeless(sound, collapse_ratio=2.0)
+    with pytest.raises(TrainingStopped, match=f"at step 1 {name} is inf: lower learning_rate"):
+        stop_if_hopeless(sound.model_copy(update={name: math.inf}), collapse_ratio=2.0)
 
 
 def test_another_specification_does_not_resume(tmp_path: Path) -> None:
