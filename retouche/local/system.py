@@ -124,8 +124,8 @@ def _redis(data: Path, password: str, port: int) -> Process:
     secret.unlink(missing_ok=True)
     secret.touch(mode=0o600)
     secret.write_text(f"requirepass {password}\n")
-    served = f"--port {port} --bind {HOST} --dir {folder} --appendonly yes".split()
-    return Process("redis", [str(binary), str(secret), *served, "--save", ""], data / "logs" / "redis.log")
+    command = [str(binary), str(secret), "--port", str(port), "--bind", HOST, "--dir", str(folder)]
+    return Process("redis", [*command, "--appendonly", "yes", "--save", ""], data / "logs" / "redis.log")
 
 
 def _processes(

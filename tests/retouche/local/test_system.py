@@ -108,6 +108,15 @@ def test_models_that_cannot_be_loaded_are_not_waited_for(tmp_path: Path) -> None
     assert not processes_of(tmp_path)
 
 
+def test_a_folder_may_have_a_blank_in_its_name(tmp_path: Path) -> None:
+    """Redis and the services start there: the profile alone is missing."""
+    with (
+        pytest.raises(Unavailable, match="there is no profile 'nowhere'"),
+        running(tmp_path / "my data", "nowhere"),
+    ):
+        pass
+
+
 def test_sigterm_in_the_middle_of_a_job_leaves_no_process(tmp_path: Path) -> None:
     port = movable_port()
     with up(tmp_path, port) as process:
