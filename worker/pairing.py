@@ -20,11 +20,16 @@ Verdict = Literal["edit", "original", "tie", "disagreement"]
 class Judgement:
     """What the reward models make of an edit against its original.
 
-    `clarity` orders verdicts: the mean difference of the scores, each divided by its margin where it has one.
+    `mean`: the difference of the scores, edit minus original, each divided by its margin where it has one.
     """
 
     verdict: Verdict
-    clarity: float
+    mean: float
+
+    @property
+    def clarity(self) -> float:
+        """How far the mean supports the verdict: negative where a minority outweighs those that decided."""
+        return -self.mean if self.verdict == "original" else self.mean
 
 
 def judge(original: Scores, edit: Scores, margins: Mapping[str, float], agreement: Agreement) -> Judgement:
@@ -35,9 +40,9 @@ def judge(original: Scores, edit: Scores, margins: Mapping[str, float], agreemen
     if agreement == "mean":
         beyond = 1.0 if all(margins.values()) else 0.0
         verdict: Verdict = "edit" if mean > beyond else "original" if mean < -beyond else "tie"
-        return Judgement(verdict, abs(mean))
+        return Judgement(verdict, mean)
     votes = [_vote(difference, margins[name]) for name, difference in differences.items()]
-    return Judgement(_count(votes, agreement), abs(mean))
+    return Judgement(_count(votes, agreement), mean)
 
 
 def outcomes(

@@ -40,9 +40,21 @@ def test_without_a_margin_any_difference_counts(agreement: Agreement, edit: floa
     assert judge({"only": 0.0}, {"only": edit}, {"only": 0.0}, agreement).verdict == verdict
 
 
-def test_clarity_is_the_mean_difference_in_margins() -> None:
-    judgement = judge({"a": 0.0, "b": 0.0}, {"a": 0.2, "b": 2.0}, {"a": 0.1, "b": 0.5}, "all")
-    assert judgement.clarity == pytest.approx((2 + 4) / 2)
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "edit"), (-1, "original")])
+def test_clarity_is_the_mean_difference_in_margins(sign: int, verdict: Verdict) -> None:
+    edit = {"a": sign * 0.2, "b": sign * 2.0}
+    judgement = judge({"a": 0.0, "b": 0.0}, edit, {"a": 0.1, "b": 0.5}, "all")
+    assert (judgement.verdict, judgement.clarity) == (verdict, pytest.approx((2 + 4) / 2))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_verdict_that_the_mean_contradicts_is_less_clear_than_one_it_supports(sign: int) -> None:
+    """Two of three decide by a hair against the third, which differs widely; or all three agree."""
+    original = dict.fromkeys(MARGINS, 0.0)
+    edits = [(0.11, 0.11, -3.0), (0.3, 0.3, 0.3)]
+    scores = [dict(zip(MARGINS, (sign * score for score in edit), strict=True)) for edit in edits]
+    judgements = [judge(original, edit, MARGINS, "majority") for edit in scores]
+    assert outcomes(judgements, True, 1) == ["not_best", "pair"]
 
 
 def test_reward_models_that_do_not_vote_are_not_asked() -> None:
@@ -54,18 +66,19 @@ def test_reward_models_that_do_not_vote_are_not_asked() -> None:
     ("verdicts", "relabel", "pairs_per_image", "expected"),
     [
         ([("edit", 1.0)], True, 1, ["pair"]),
-        ([("original", 1.0)], True, 1, ["pair"]),
-        ([("original", 1.0)], False, 1, ["edit_worse"]),
+        ([("original", -1.0)], True, 1, ["pair"]),
+        ([("original", -1.0)], False, 1, ["edit_worse"]),
         ([("tie", 0.0), ("disagreement", 1.0)], True, 1, ["tie", "disagreement"]),
         ([("edit", 1.0), ("edit", 2.0)], True, 1, ["not_best", "pair"]),  # the clearest is kept
         ([("edit", 1.0), ("edit", 1.0)], True, 1, ["pair", "not_best"]),  # the first, where equally clear
-        ([("original", 9.0), ("edit", 1.0)], True, 1, ["not_best", "pair"]),  # an edit that won goes first
-        ([("original", 9.0), ("edit", 1.0)], True, 2, ["pair", "pair"]),
+        ([("original", -9.0), ("edit", 1.0)], True, 1, ["not_best", "pair"]),  # an edit that won goes first
+        ([("original", -9.0), ("edit", 1.0)], True, 2, ["pair", "pair"]),
+        ([("edit", -30.0), ("edit", 2.0)], True, 1, ["not_best", "pair"]),  # a style's win whatever the mean
         ([], True, 1, []),
     ],
 )
 def test_verdicts_become_outcomes(
     verdicts: list[tuple[Verdict, float]], relabel: bool, pairs_per_image: int, expected: list[str]
 ) -> None:
-    judgements = [Judgement(verdict, clarity) for verdict, clarity in verdicts]
+    judgements = [Judgement(verdict, mean) for verdict, mean in verdicts]
     assert outcomes(judgements, relabel, pairs_per_image) == expected
