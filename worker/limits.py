@@ -30,6 +30,7 @@ from retouche.errors import (
     NotFound,
     RetoucheError,
     StoreFull,
+    StoreRefused,
     Unauthorized,
 )
 
@@ -52,7 +53,7 @@ class ServiceAway(Exception):
 def _of_the_service(error: RetoucheError) -> bool:
     """Would every other request be answered the same? Then no item is to blame."""
     wrong_address = isinstance(error, NotFound) and not isinstance(error, ImageNotFound)
-    return isinstance(error, Unauthorized) or wrong_address
+    return isinstance(error, Unauthorized | StoreRefused) or wrong_address
 
 
 def _passes(error: RetoucheError) -> bool:
@@ -93,8 +94,9 @@ class Limit:
 
         Raises:
             ServiceAway: there has been no answer from the service for longer than the patience, or it
-                says something that every other request would hear too (a wrong key, a wrong address),
-                or more than _MOST_HUNG calls in a row have timed out for good.
+                says something that every other request would hear too (a wrong key, a wrong address, a
+                store that refuses its credentials), or more than _MOST_HUNG calls in a row have timed out
+                for good.
             DeadlineExceeded: this very call has timed out _MOST_TIMEOUTS times.
             ModelFailure: the service has died over this very call _MOST_DEATHS times.
             RetoucheError: what the service says of this very request.

@@ -1,6 +1,7 @@
 """How many calls are under way to one service: fewer when it refuses, one more a round when it does not."""
 
 import asyncio
+import re
 from functools import partial
 
 import pytest
@@ -9,10 +10,13 @@ from retouche.errors import (
     ConnectionBroken,
     DeadlineExceeded,
     ModelFailure,
+    NotFound,
     Overloaded,
     RetoucheError,
     ServiceUnreachable,
     StoreFull,
+    StoreRefused,
+    Unauthorized,
 )
 from worker.limits import Limit, ServiceAway
 
@@ -216,6 +220,22 @@ def test_a_call_that_the_service_dies_of_is_given_up_and_its_company_is_answered
     assert "died each of the 6 times" in poisoned.detail
     assert others == [f"answer to water {glass}" for glass in range(20)]
     assert deaths == 6
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unauthorized("the internal token is another"),
+        NotFound("there is no such path"),
+        StoreRefused("the object store refuses images/ab (403 Forbidden); check its credentials"),
+    ],
+)
+def test_what_every_call_would_hear_is_the_services_fault_and_not_the_items(error: RetoucheError) -> None:
+    """The shard must be given up, to be retried: an item that failed is committed and lost."""
+    service = Service(error)
+    with pytest.raises(ServiceAway, match=f"the editing service: {re.escape(error.detail)}"):
+        asyncio.run(Limit("editing", 4, 10)(service))
+    assert service.calls == 1
 
 
 def test_a_full_store_is_waited_out() -> None:
