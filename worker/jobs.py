@@ -33,7 +33,7 @@ from retouche.coordination import (
     progressed_key,
     shard_task_id,
 )
-from retouche.errors import RetoucheError
+from retouche.errors import RetoucheError, StoreUnavailable
 from retouche.local.process import die_with_parent
 from retouche.meters import tell
 from retouche.pairs import write_pairs, write_traces
@@ -62,10 +62,13 @@ def curate_shard(job_id: str, shard: int) -> None:
 async def _run(settings: Settings, job_id: str, shard: int) -> None:
     store = ObjectStore(settings.store)
     redis = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
-    record = JobRecord.model_validate_json(await store.get(job_path(job_id, "spec.json")))
-    committed, ended = partial(store.exists, shard_path(job_id, "shards", shard)), False
+    patiently = _patience(settings)
+    record = JobRecord.model_validate_json(await patiently(partial(store.get, job_path(job_id, "spec.json"))))
+    cancelled = partial(patiently, partial(_cancelled, store, job_id))
+    committed = partial(patiently, partial(store.exists, shard_path(job_id, "shards", shard)))
+    ended = False
     try:
-        while not (ended or await _cancelled(store, job_id) or await committed()):
+        while not (ended or await cancelled() or await committed()):
             # Again where the job was cancelled and, while its calls ended, retried: nobody else takes it up.
             ended = await _curate_until_cancelled(settings, store, redis, record, shard)
         if await committed():
@@ -88,13 +91,15 @@ async def _curate_until_cancelled(
     work = asyncio.create_task(_curate(settings, store, redis, record, shard))
     try:
         while not (await asyncio.wait({work}, timeout=_PUBLISH_SECONDS))[0]:
-            if await _cancelled(store, job_id):
-                return False
+            with suppress(StoreUnavailable):  # a look that fails is no reason to drop what is under way
+                if await _cancelled(store, job_id):
+                    return False
         return await work
     except (ServiceAway, RetoucheError) as error:
         _log.error("given up: %s", error)
         failure = {"shard": shard, "error": str(error)}
-        await store.put(shard_path(job_id, "failed", shard), json.dumps(failure).encode())
+        marker = shard_path(job_id, "failed", shard)
+        await _patience(settings)(partial(store.put, marker, json.dumps(failure).encode()))
         tell("shards", 1, "given_up")
         return True
     finally:
@@ -108,6 +113,7 @@ async def _curate(
     """Curate and commit; False if another run of the shard was first."""
     began, job_id = time.monotonic(), record.id
     limits = {stage: Limit(stage, settings.most_in_flight, settings.patience_seconds) for stage in STAGES}
+    patiently = _patience(settings)
     async with StageClient(
         settings.service_urls,
         timeout_seconds=settings.call_timeout_seconds,
@@ -116,15 +122,15 @@ async def _curate(
         curation = await prepare(record.spec, client, limits)
         publishing = asyncio.create_task(_publish(redis, job_id, shard, curation))
         try:
-            pairs, traces = await curate(curation, await _prompts(store, record, shard))
+            prompts = await patiently(partial(_prompts, store, record, shard))
+            pairs, traces = await curate(curation, prompts)
         finally:
             publishing.cancel()
     curation.report.seconds = time.monotonic() - began
-    waited_out = Limit("object store", 1, settings.patience_seconds)  # full or away: it may pass
     kept = write_traces(traces), write_pairs(pairs, curation.report)
-    await waited_out(partial(own_images, store, record.tenant, list(_images(traces))))
-    await waited_out(partial(store.create, shard_path(job_id, "traces", shard), kept[0]))
-    committed = await waited_out(partial(store.create, shard_path(job_id, "shards", shard), kept[1]))
+    await patiently(partial(own_images, store, record.tenant, list(_images(traces))))
+    await patiently(partial(store.create, shard_path(job_id, "traces", shard), kept[0]))
+    committed = await patiently(partial(store.create, shard_path(job_id, "shards", shard), kept[1]))
     if committed:
         _log.info("committed: %d pairs of %d images", len(pairs), len(traces))
         tell("shards", 1, "committed")
@@ -145,6 +151,11 @@ async def _tell_consumers(redis: Redis, job_id: str, shard: int) -> None:
     entry: dict[FieldT, EncodableT] = {"job": job_id, "shard": shard}
     with suppress(RedisError):
         await redis.xadd(SHARDS_STREAM, entry, maxlen=SHARDS_STREAM_LENGTH, approximate=True)
+
+
+def _patience(settings: Settings) -> Limit:
+    """For calls of the object store: that it is full or away may pass."""
+    return Limit("object store", 1, settings.patience_seconds)
 
 
 async def _prompts(store: ObjectStore, record: JobRecord, shard: int) -> ShardPrompts:

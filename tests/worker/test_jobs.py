@@ -190,6 +190,20 @@ def test_a_job_whose_store_is_s3(redis_url: str) -> None:
     assert relay.faults == {"PUT": [], "GET": [], "HEAD": []}
 
 
+def test_a_look_at_the_store_that_fails_costs_no_shard(redis_url: str) -> None:
+    """At the specification, at the prompts, and for the cancelled marker while the shard is at work."""
+    failing, passing = Fault(400, "Whatever"), Fault()
+    relay = Relay({"GET": [failing, passing, failing], "HEAD": [failing, passing, passing, failing]})
+    with s3_server() as server, live(relay_app(server, relay)) as s3:
+        store = ObjectStore(store_url(server))
+        with live(create_app(store, {"editing": Stage(latency_seconds=1.5)})) as services:
+            job_id = submitted(store, redis_url, shards=1)
+            with worker(store, redis_url, services, RETOUCHE_STORE=store_url(s3)):
+                until(lambda: there(store, job_id, "shards", 0) or there(store, job_id, "failed", 0))
+        assert there(store, job_id, "shards", 0)
+    assert relay.faults == {"GET": [], "HEAD": []}
+
+
 def test_a_worker_tells_prometheus_what_its_work_horses_did(
     store: ObjectStore, redis_url: str, services: str
 ) -> None:
