@@ -60,9 +60,13 @@ class Stage:
 
 @dataclass
 class Stub:
-    """What the routes share; `calls` counts the calls worked on, `refused` those answered 429."""
+    """What the routes share; `calls` counts the calls worked on, `refused` those answered 429.
+
+    `models`: who answers; not whom /readyz names, once they have been replaced.
+    """
 
     stages: dict[str, Stage]
+    models: dict[str, ModelIdentity] = field(default_factory=MODELS.copy)
     calls: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
 
@@ -105,61 +109,68 @@ def create_app(
 
 @router.post("/v1/generate", response_model=GenerateResponse)
 async def generate(payload: GenerateRequest, request: Request) -> Response:
-    state = request.app.state
+    state, models = request.app.state, request.app.state.stub.models
 
     async def make() -> GenerateResponse:
         await state.stub.work("generation", payload.prompt)
         image = await _picture(state.store, _ORIGINAL_RED, payload.prompt, payload.seed)
-        return GenerateResponse(image=image, model=MODELS["generation"])
+        return GenerateResponse(image=image, model=models["generation"])
 
-    return await answered(request, "generation", MODELS, payload, make)
+    return await answered(request, "generation", models, payload, make)
 
 
 @router.post("/v1/critique", response_model=CritiqueResponse)
 async def critique(payload: CritiqueRequest, request: Request) -> Response:
+    stub = request.app.state.stub
+    models = stub.models
+
     async def make() -> CritiqueResponse:
-        await request.app.state.stub.work("critique", payload.prompt)
+        await stub.work("critique", payload.prompt)
         finding = Finding(aspect="color", subject="the square", problem="is not red enough")
         findings = () if "no_findings" in payload.prompt else (finding,)
         found = Critique(description="a square", findings=findings)
-        return CritiqueResponse(critique=found, model=MODELS["critique"])
+        return CritiqueResponse(critique=found, model=models["critique"])
 
-    return await answered(request, "critique", MODELS, payload, make)
+    return await answered(request, "critique", models, payload, make)
 
 
 @router.post("/v1/instruct", response_model=InstructResponse)
 async def instruct(payload: InstructRequest, request: Request) -> Response:
+    stub = request.app.state.stub
+    models = stub.models
+
     async def make() -> InstructResponse:
-        await request.app.state.stub.work("instruction", payload.prompt)
+        await stub.work("instruction", payload.prompt)
         count = 0 if "no_instructions" in payload.prompt else payload.max_instructions
         instructions = [
             EditInstruction(action="recolor", target="the square", text=f"make it redder by {index + 1}")
             for index in range(count)
         ]
-        return InstructResponse(instructions=instructions, model=MODELS["instruction"])
+        return InstructResponse(instructions=instructions, model=models["instruction"])
 
-    return await answered(request, "instruction", MODELS, payload, make)
+    return await answered(request, "instruction", models, payload, make)
 
 
 @router.post("/v1/edit", response_model=EditResponse)
 async def edit(payload: EditRequest, request: Request) -> Response:
-    state = request.app.state
+    state, models = request.app.state, request.app.state.stub.models
 
     async def make() -> EditResponse:
         await state.stub.work("editing", payload.prompt)
         if "unchanged" in payload.prompt:
-            return EditResponse(image=payload.image, model=MODELS["editing"])
+            return EditResponse(image=payload.image, model=models["editing"])
         redder = 10 * int(payload.instruction.text.rsplit(" ", 1)[1])
         sign = 0 if "tie" in payload.prompt else -1 if "edit_worse" in payload.prompt else 1
         image = await _picture(state.store, _ORIGINAL_RED + sign * redder, payload.image, payload.seed)
-        return EditResponse(image=image, model=MODELS["editing"])
+        return EditResponse(image=image, model=models["editing"])
 
-    return await answered(request, "editing", MODELS, payload, make)
+    return await answered(request, "editing", models, payload, make)
 
 
 @router.post("/v1/reward", response_model=RewardResponse)
 async def reward(payload: RewardRequest, request: Request) -> Response:
     state, names = request.app.state, payload.rewards or sorted(MARGINS)
+    models = state.stub.models
 
     async def make() -> RewardResponse:
         await state.stub.work("reward", payload.prompt)
@@ -169,9 +180,9 @@ async def reward(payload: RewardRequest, request: Request) -> Response:
             red = (await load_image(state.store, image)).tobytes()[0] / 255
             by_name = {"redness": red, "contrary": contrary * red}
             scores.append({name: Score(raw=by_name[name], published=by_name[name]) for name in names})
-        return RewardResponse(scores=scores, models={name: MODELS[name] for name in names})
+        return RewardResponse(scores=scores, models={name: models[name] for name in names})
 
-    return await answered(request, "reward", MODELS, payload, make)
+    return await answered(request, "reward", models, payload, make)
 
 
 async def _picture(store: ObjectStore, red: int, *content: object) -> ImageRef:

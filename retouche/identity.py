@@ -4,7 +4,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from retouche.contract.payload import ModelIdentity
+from retouche.contract.payload import ModelIdentity, RunId
 
 _PARTS = ("*.safetensors", "*.json")
 
@@ -20,6 +20,11 @@ def identify(model: str, revision: str | None = None) -> ModelIdentity:
 def together(model: ModelIdentity, companion: ModelIdentity) -> ModelIdentity:
     """The identity of a model that answers with another's help."""
     return ModelIdentity(id=f"{model.id}+{companion.id}", revision=f"{model.revision}+{companion.revision}")
+
+
+def worn(model: ModelIdentity, run_id: RunId | None) -> ModelIdentity:
+    """The identity of a model with the adapter of a run, if any."""
+    return model if run_id is None else model.model_copy(update={"id": f"{model.id}+{run_id}"})
 
 
 @cache

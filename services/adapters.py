@@ -78,11 +78,6 @@ def wear(pipeline: Any, run_id: RunId | None) -> None:
     pipeline.set_adapters(run_id)
 
 
-def worn(model: ModelIdentity, run_id: RunId | None) -> ModelIdentity:
-    """The identity of a model with the adapter of a run, if any."""
-    return model if run_id is None else model.model_copy(update={"id": f"{model.id}+{run_id}"})
-
-
 def _file(run_id: RunId) -> Path:
     return _folder() / run_id / _WEIGHTS
 

@@ -27,7 +27,7 @@ from retouche.contract.jobs import (
     StageProgress,
     StartingImage,
 )
-from retouche.contract.payload import ModelIdentity
+from retouche.contract.payload import ModelIdentity, RunId
 from retouche.contract.stages import (
     CritiqueRequest,
     EditInstruction,
@@ -38,14 +38,24 @@ from retouche.contract.stages import (
     Score,
 )
 from retouche.errors import BadImage, RetoucheError
+from retouche.identity import worn
 from retouche.meters import tell
 from retouche.together import together
 from retouche.tracing import span
+from worker.deployed import check_model
 from worker.limits import Limit
-from worker.pairs import pairs_of
+from worker.pairs import Makers, pairs_of
 from worker.seeds import editing_seed, generation_seed
 
 ResponseT = TypeVar("ResponseT", bound=BaseModel)
+
+_FAILED: dict[str, DropReason] = {
+    "generation": "generation_failed",
+    "critique": "critique_failed",
+    "instruction": "instruction_failed",
+    "editing": "editing_failed",
+    "reward": "reward_failed",
+}
 
 _log = logging.getLogger("retouche.worker")
 
@@ -74,23 +84,28 @@ class Curation:
     client: StageClient
     limits: dict[str, Limit]
     margins: dict[str, float]
-    reward_models: dict[str, ModelIdentity]
     report: JobReport = field(default_factory=JobReport)
 
     async def call(self, stage: str, request: Callable[[], Awaitable[Answer[ResponseT]]]) -> ResponseT:
-        """One call of a stage, within its limit, counted."""
+        """One call of a stage, within its limit, counted; Dropped where it fails for this item alone."""
         progress, began = self.report.stages.setdefault(stage, StageProgress()), time.monotonic()
         try:
             with span(stage):
                 answer = await self.limits[stage](request)
-        except RetoucheError:
+        except RetoucheError as error:
             progress.failed += 1
             tell("stage_seconds", time.monotonic() - began, stage, "failed")
-            raise
+            raise Dropped(_FAILED[stage], error) from error
         progress.done += 1
         progress.remembered += answer.remembered
         tell("stage_seconds", time.monotonic() - began, stage, "remembered" if answer.remembered else "made")
         return answer.response
+
+    def check(self, stage: str, answered: ModelIdentity, adapter: RunId | None = None) -> None:
+        """Conflict if the job names another model than has answered: it was replaced since the start."""
+        wanted: ModelIdentity | None = getattr(self.spec.models, stage, None)
+        if wanted is not None:
+            check_model(stage, worn(wanted, adapter), answered)
 
 
 class Dropped(Exception):
@@ -107,6 +122,7 @@ async def curate(curation: Curation, shard: ShardPrompts) -> tuple[list[Preferen
 
     Raises:
         ServiceAway: a service stayed away longer than the patience.
+        Conflict: another model answered than the specification names.
     """
     room, spare = asyncio.Semaphore(FIRST_ITEMS), iter(range(MOST_ITEMS - FIRST_ITEMS))
 
@@ -141,24 +157,24 @@ async def _item(
     trace = ImageTrace(
         prompt=prompt, prompt_index=shard.first_index + offset, image_index=image_index, seed=seed
     )
-    models: dict[str, ModelIdentity] = {}
+    makers = Makers()
     try:
         if shard.images:
             _take(curation, trace, shard.images[offset])
         else:
-            await _generate(curation, trace, models)
+            await _generate(curation, trace, makers)
         if (style := curation.spec.style) is not None:
             trace.instructions = [EditInstruction(action="restyle", target="the image", text=style)]
         else:
-            await _criticise(curation, trace, models)
-            await _instruct(curation, trace, models)
-        await _edit_all(curation, trace, models)
-        await _score(curation, trace)
+            await _criticise(curation, trace, makers)
+            await _instruct(curation, trace, makers)
+        await _edit_all(curation, trace, makers)
+        await _score(curation, trace, makers)
     except Dropped as dropped:
         trace.dropped, trace.error = dropped.reason, dropped.error
         _count(report, dropped.reason)
         return [], trace
-    pairs = pairs_of(curation.spec, curation.margins, trace, models, _reward_models(curation))
+    pairs = pairs_of(curation.spec, curation.margins, trace, makers)
     for edit in trace.edits:
         if edit.outcome != "pair":
             _count(report, edit.outcome)
@@ -174,30 +190,26 @@ def _take(curation: Curation, trace: ImageTrace, existing: StartingImage) -> Non
     curation.report.images += 1
 
 
-async def _generate(curation: Curation, trace: ImageTrace, models: dict[str, ModelIdentity]) -> None:
+async def _generate(curation: Curation, trace: ImageTrace, makers: Makers) -> None:
     overrides = curation.spec.generation.model_dump()
     request = GenerateRequest(prompt=trace.prompt, seed=trace.seed, **overrides)
-    try:
-        response = await curation.call("generation", lambda: curation.client.generate(request))
-    except RetoucheError as error:
-        raise Dropped("generation_failed", error) from error
-    trace.image, models["generation"] = response.image, response.model
+    response = await curation.call("generation", lambda: curation.client.generate(request))
+    curation.check("generation", response.model, curation.spec.generation.adapter)
+    trace.image, makers.stages["generation"] = response.image, response.model
     curation.report.images += 1
 
 
-async def _criticise(curation: Curation, trace: ImageTrace, models: dict[str, ModelIdentity]) -> None:
+async def _criticise(curation: Curation, trace: ImageTrace, makers: Makers) -> None:
     request = CritiqueRequest(prompt=trace.prompt, image=_image(trace))
-    try:
-        response = await curation.call("critique", lambda: curation.client.critique(request))
-    except RetoucheError as error:
-        raise Dropped("critique_failed", error) from error
-    trace.critique, models["critique"] = response.critique, response.model
+    response = await curation.call("critique", lambda: curation.client.critique(request))
+    curation.check("critique", response.model)
+    trace.critique, makers.stages["critique"] = response.critique, response.model
     if not response.critique.findings:
         raise Dropped("no_findings")
     curation.report.images_with_findings += 1
 
 
-async def _instruct(curation: Curation, trace: ImageTrace, models: dict[str, ModelIdentity]) -> None:
+async def _instruct(curation: Curation, trace: ImageTrace, makers: Makers) -> None:
     assert trace.critique is not None
     request = InstructRequest(
         prompt=trace.prompt,
@@ -205,34 +217,28 @@ async def _instruct(curation: Curation, trace: ImageTrace, models: dict[str, Mod
         critique=trace.critique,
         max_instructions=curation.spec.instructions_per_image,
     )
-    try:
-        response = await curation.call("instruction", lambda: curation.client.instruct(request))
-    except RetoucheError as error:
-        raise Dropped("instruction_failed", error) from error
-    trace.instructions, models["instruction"] = response.instructions, response.model
+    response = await curation.call("instruction", lambda: curation.client.instruct(request))
+    curation.check("instruction", response.model)
+    trace.instructions, makers.stages["instruction"] = response.instructions, response.model
     if not response.instructions:
         raise Dropped("no_instructions")
 
 
-async def _edit_all(curation: Curation, trace: ImageTrace, models: dict[str, ModelIdentity]) -> None:
+async def _edit_all(curation: Curation, trace: ImageTrace, makers: Makers) -> None:
     """Every edit of every instruction, side by side."""
     wanted = [
         (instruction, editing_seed(trace.seed, instruction.text, index))
         for instruction in trace.instructions
         for index in range(curation.spec.edits_per_instruction)
     ]
-    trace.edits = await together(
-        _edit(curation, trace, instruction, seed, models) for instruction, seed in wanted
-    )
+    made = await together(_edit(curation, trace, instruction, seed) for instruction, seed in wanted)
+    trace.edits, makers.editors = [edit for edit, _ in made], [editor for _, editor in made]
 
 
 async def _edit(
-    curation: Curation,
-    trace: ImageTrace,
-    instruction: EditInstruction,
-    seed: int,
-    models: dict[str, ModelIdentity],
-) -> EditTrace:
+    curation: Curation, trace: ImageTrace, instruction: EditInstruction, seed: int
+) -> tuple[EditTrace, ModelIdentity | None]:
+    """One edit, and who made it."""
     request = EditRequest(
         prompt=trace.prompt,
         image=_image(trace),
@@ -243,16 +249,17 @@ async def _edit(
     edit = EditTrace(instruction=instruction, seed=seed, outcome="editing_failed")
     try:
         response = await curation.call("editing", lambda: curation.client.edit(request))
-    except RetoucheError as error:
-        edit.error = error.detail
-        return edit
+    except Dropped as dropped:
+        edit.error = dropped.error
+        return edit, None
+    curation.check("editing", response.model, curation.spec.editing.adapter)
     curation.report.edits += 1
-    edit.image, models["editing"] = response.image, response.model
+    edit.image = response.image
     edit.outcome = "unchanged" if response.image == trace.image else "pair"
-    return edit
+    return edit, response.model
 
 
-async def _score(curation: Curation, trace: ImageTrace) -> None:
+async def _score(curation: Curation, trace: ImageTrace, makers: Makers) -> None:
     """Score the original and its edits in one request, as they are compared with one another."""
     edits = [edit for edit in trace.edits if edit.outcome == "pair"]
     if not edits:
@@ -261,10 +268,14 @@ async def _score(curation: Curation, trace: ImageTrace) -> None:
     request = RewardRequest(prompt=trace.prompt, images=images, rewards=sorted(curation.margins))
     try:
         response = await curation.call("reward", lambda: curation.client.reward(request))
-    except RetoucheError as error:
+    except Dropped as dropped:
         for edit in edits:
-            edit.outcome, edit.error = "reward_failed", error.detail
+            edit.outcome, edit.error = dropped.reason, dropped.error
         return
+    if curation.spec.models is not None:
+        for name, model in response.models.items():
+            check_model(f"reward {name}", curation.spec.models.rewards.get(name, model), model)
+    makers.rewards = response.models
     trace.scores = _raw(response.scores[0])
     for edit, scores in zip(edits, response.scores[1:], strict=True):
         edit.scores = _raw(scores)
@@ -273,10 +284,6 @@ async def _score(curation: Curation, trace: ImageTrace) -> None:
 def _image(trace: ImageTrace) -> str:
     assert trace.image is not None
     return trace.image
-
-
-def _reward_models(curation: Curation) -> dict[str, ModelIdentity]:
-    return {name: curation.reward_models[name] for name in curation.margins}
 
 
 def _raw(scores: dict[str, Score]) -> dict[str, float]:

@@ -1,36 +1,43 @@
 """The preference pairs of one image, from its scored edits."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from retouche.contract.jobs import CurationSpec, EditTrace, ImageTrace, ModelIdentities, PreferencePair
 from retouche.contract.payload import ModelIdentity
+from retouche.contract.stages import RewardName
 from worker.pairing import judge, outcomes
 from worker.seeds import pair_id
 
 
-def pairs_of(
-    spec: CurationSpec,
-    margins: Mapping[str, float],
-    trace: ImageTrace,
-    models: Mapping[str, ModelIdentity],
-    rewards: Mapping[str, ModelIdentity],
-) -> list[PreferencePair]:
-    """Judge every scored edit of `trace`, note in it what became of each, and make pairs of those kept.
+@dataclass
+class Makers:
+    """Who answered for one image and its edits, as the answers say: a service may be replaced in between."""
 
-    `models`: who generated, if anyone did, criticised, instructed and edited; `rewards`: who voted.
-    """
-    edits = [edit for edit in trace.edits if edit.outcome == "pair"]
-    judgements = [judge(trace.scores, edit.scores, margins, spec.agreement) for edit in edits]
+    stages: dict[str, ModelIdentity] = field(default_factory=dict)  # all but editing and reward
+    editors: Sequence[ModelIdentity | None] = ()  # of each edit of the trace; None made none
+    rewards: dict[RewardName, ModelIdentity] = field(default_factory=dict)
+
+
+def pairs_of(
+    spec: CurationSpec, margins: Mapping[str, float], trace: ImageTrace, makers: Makers
+) -> list[PreferencePair]:
+    """Judge every scored edit of `trace`, note in it what became of each, and make pairs of those kept."""
+    scored = [
+        (edit, editor)
+        for edit, editor in zip(trace.edits, makers.editors, strict=True)
+        if edit.outcome == "pair" and editor is not None
+    ]
+    judgements = [judge(trace.scores, edit.scores, margins, spec.agreement) for edit, _ in scored]
     if spec.style is not None:  # what is wanted is the style, whatever the reward models make of it
         judgements = [replace(judgement, verdict="edit") for judgement in judgements]
     kept = outcomes(judgements, spec.relabel, spec.pairs_per_image)
     pairs = []
-    for edit, judgement, outcome in zip(edits, judgements, kept, strict=True):
+    for (edit, editor), judgement, outcome in zip(scored, judgements, kept, strict=True):
         edit.outcome = outcome
         if outcome == "pair":
-            identities = ModelIdentities(rewards=dict(rewards), **{"generation": None, **models})
-            pairs.append(_pair(trace, edit, judgement.verdict == "edit", identities))
+            models = ModelIdentities(**makers.stages, editing=editor, rewards=makers.rewards)
+            pairs.append(_pair(trace, edit, judgement.verdict == "edit", models))
     return pairs
 
 

@@ -6,8 +6,9 @@ from retouche.client.stages import StageClient
 from retouche.contract.jobs import CurationSpec, ModelIdentities
 from retouche.contract.payload import ModelIdentity
 from retouche.contract.stages import STAGES
-from retouche.errors import BadRequest, Conflict
+from retouche.errors import BadRequest
 from worker.curate import Curation
+from worker.deployed import check_model
 from worker.limits import Limit
 
 
@@ -39,7 +40,7 @@ async def prepare(spec: CurationSpec, client: StageClient, limits: dict[str, Lim
         )
     if spec.models is not None:
         await _check_models(spec.models, models, client, limits)
-    return Curation(spec, client, limits, margins, models)
+    return Curation(spec, client, limits, margins)
 
 
 async def _check_models(
@@ -50,17 +51,9 @@ async def _check_models(
 ) -> None:
     """Conflict unless what is wanted is deployed."""
     for name, model in wanted.rewards.items():
-        _check_model(f"reward {name}", model, rewards.get(name))
+        check_model(f"reward {name}", model, rewards.get(name))
     for stage in STAGES:
         identity: ModelIdentity | None = getattr(wanted, stage, None)
         if identity is not None:
             readiness = await limits[stage](partial(client.readiness, stage))
-            _check_model(stage, identity, readiness.models.get(stage))
-
-
-def _check_model(what: str, wanted: ModelIdentity, deployed: ModelIdentity | None) -> None:
-    if wanted != deployed:
-        raise Conflict(
-            f"the job is for {what} {wanted}, and {deployed or 'none'} is deployed: deploy that one and "
-            "retry the job, or submit it anew for the models of today"
-        )
+            check_model(stage, identity, readiness.models.get(stage))

@@ -6,9 +6,10 @@ from fastapi import APIRouter, FastAPI, Request, Response
 
 from retouche.contract.services import Readiness
 from retouche.contract.stages import EditRequest, EditResponse
+from retouche.identity import worn
 from retouche.profile import load_profile
 from retouche.store import open_store
-from services.adapters import fetch, worn
+from services.adapters import fetch
 from services.editing import model
 from services.editing.editor import Edit, batch_key
 from services.editing.settings import Settings

@@ -7,10 +7,10 @@ from fastapi import APIRouter, FastAPI, Request, Response
 
 from retouche.contract.services import Readiness
 from retouche.contract.stages import GenerateRequest, GenerateResponse
-from retouche.identity import identify
+from retouche.identity import identify, worn
 from retouche.profile import load_profile, located
 from retouche.store import open_store
-from services.adapters import fetch, worn
+from services.adapters import fetch
 from services.full_batches import in_full_batches
 from services.generation import model
 from services.generation.settings import Settings

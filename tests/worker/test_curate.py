@@ -188,6 +188,38 @@ def test_a_job_for_other_models_is_given_up(services: str, wanted: dict[str, obj
         curated(services, ["a square"], models=DEPLOYED | wanted)
 
 
+@pytest.mark.parametrize("replaced", [*STAGES[:4], "redness"])
+def test_a_job_whose_models_are_replaced_on_the_way_is_given_up(store: ObjectStore, replaced: str) -> None:
+    """/readyz named the right one at the start. No image is dropped for it, no pair bears a wrong name."""
+    app = create_app(store)
+    app.state.stub.models[replaced] = ModelIdentity(id=f"stub-{replaced}", revision="2")
+    says = f"{replaced} stub-{replaced}@1, and stub-{replaced}@2 is deployed"
+    with live(app) as url, pytest.raises(Conflict, match=says):
+        curated(url, ["a square", "a circle"], models=DEPLOYED)
+
+
+def test_a_job_for_the_models_that_are_deployed_may_put_adapters_on(store: ObjectStore) -> None:
+    run = "run-0123456789abcdef"
+    app = create_app(store)
+    for stage in ("generation", "editing"):
+        app.state.stub.models[stage] = ModelIdentity(id=f"stub-{stage}+{run}", revision="1")
+    with live(app) as url:
+        (pair,), _, _ = curated(
+            url, ["a square"], models=DEPLOYED, generation={"adapter": run}, editing={"adapter": run}
+        )
+    assert pair.models.generation == app.state.stub.models["generation"]
+
+
+def test_a_pair_names_the_models_that_answered(store: ObjectStore) -> None:
+    """A job that names none takes whichever are deployed, and those may be replaced while it runs."""
+    app = create_app(store)
+    app.state.stub.models |= {"editing": OTHER, "redness": OTHER}
+    with live(app) as url:
+        (pair,), _, _ = curated(url, ["a square"])
+    assert (pair.models.editing, pair.models.critique) == (OTHER, MODELS["critique"])
+    assert pair.models.rewards == {"redness": OTHER, "contrary": MODELS["contrary"]}
+
+
 def test_a_service_that_refuses_gets_everything_in_the_end(store: ObjectStore) -> None:
     narrow = {"editing": Stage(0.005, 2, 0)}
     with live(create_app(store, narrow)) as url:

@@ -44,7 +44,8 @@ def test_without_a_margin_any_difference_counts(agreement: Agreement, edit: floa
 def test_clarity_is_the_mean_difference_in_margins(sign: int, verdict: Verdict) -> None:
     edit = {"a": sign * 0.2, "b": sign * 2.0}
     judgement = judge({"a": 0.0, "b": 0.0}, edit, {"a": 0.1, "b": 0.5}, "all")
-    assert (judgement.verdict, judgement.clarity) == (verdict, pytest.approx((2 + 4) / 2))
+    assert judgement.verdict == verdict
+    assert judgement.clarity == pytest.approx((2 + 4) / 2)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
