@@ -7,9 +7,11 @@ is done once, since everything is committed where nothing was.
 """
 
 import logging
+import time
 from typing import ClassVar
 
 from redis.client import Pipeline
+from redis.exceptions import ResponseError
 from rq import Worker, worker_registration
 from rq.job import Job
 from rq.queue import Queue
@@ -20,6 +22,7 @@ from retouche.tasks import refusal
 
 _SIGN_OF_LIFE_SECONDS = 2
 _LOOK_AFTER_SECONDS = 2
+_REFUSED_SECONDS = 1
 _WORKER_TTL_SECONDS = 17  # RQ waits 15 s less than this for a job before it looks after the queue again
 
 _log = logging.getLogger("retouche.queue")
@@ -29,6 +32,17 @@ class OneFunctionWorker(Worker):
     """Runs nothing but `function`: whoever can write to Redis could otherwise name any."""
 
     function: ClassVar[str]
+
+    def register_birth(self) -> None:
+        """RQ's, once Redis takes it: one whose disk is full refuses every write, and that may pass."""
+        while True:
+            try:
+                super().register_birth()  # type: ignore[no-untyped-call]
+            except ResponseError as error:
+                _log.warning("Redis refuses this worker, which tries again: %s", error)
+                time.sleep(_REFUSED_SECONDS)
+            else:
+                return
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         if (problem := refusal(job, self.function)) is not None:

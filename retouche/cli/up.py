@@ -36,7 +36,7 @@ def up(
                 console.print(f"logs in {data / 'logs'}; stop with Ctrl-C", style="dim")
                 while True:
                     time.sleep(_LOOK_SECONDS)
-                    system.revive(_tell)
+                    system.revive(_tell, time.monotonic())
         except KeyboardInterrupt:
             console.print("stopped; what was finished is kept, and goes on with the next `retouche up`")
 

@@ -1,6 +1,7 @@
 """One child process: started with a log of its own, never left behind."""
 
 import ctypes
+import math
 import os
 import signal
 import subprocess
@@ -23,7 +24,8 @@ class Process:
     command: Sequence[str]
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
-    restarts: int = 0
+    restarts: int = 0  # in a row
+    restarted: float = -math.inf  # seconds of the monotonic clock
     _child: "subprocess.Popen[bytes] | None" = None
     _sessions: list[int] = field(
         default_factory=list

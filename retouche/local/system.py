@@ -23,7 +23,8 @@ HOST = "127.0.0.1"
 FIRST_PORT = 8700
 FIRST_WORKER_PORT = 8711  # beyond the studio's, one for the meters of each worker
 _READY_SECONDS = 180.0
-_MOST_RESTARTS = 5
+_SETTLED_SECONDS = 60.0  # what lives so long is well: should it die then, that is the first time again
+_LONGEST_PAUSE_SECONDS = 32
 _NEVER_READY = "could not be loaded"  # in what /readyz says then; loading is not tried again
 
 Told = Callable[[str, str], None]  # process, what happened to it
@@ -37,19 +38,25 @@ class System:
     redis_url: str
     processes: list[Process] = field(default_factory=list)
 
-    def revive(self, told: Told) -> None:
-        """Start again what has died.
+    def revive(self, told: Told, now: float) -> None:
+        """Start again what has died; what keeps dying, no sooner than 2, 4, 8 ... 32 s after its last start.
 
-        Raises:
-            Unavailable: a process keeps dying; says the end of its log.
+        However often: each prompt that kills a service does so six times before it is given up (see
+        worker/limits.py), and what a process lacks, such as space on the disk, may come back.
+
+        `now`: seconds of the monotonic clock.
         """
         for process in self.processes:
             if process.running:
                 continue
-            if process.restarts >= _MOST_RESTARTS:
-                raise _died(process)
-            process.restarts += 1
-            told(process.name, f"died, started again ({process.restarts} of {_MOST_RESTARTS})")
+            since = now - process.restarted
+            if since >= _SETTLED_SECONDS:
+                process.restarts = 0
+            elif since < min(2**process.restarts, _LONGEST_PAUSE_SECONDS):
+                continue
+            process.restarts, process.restarted = process.restarts + 1, now
+            often = f", {process.restarts} times in a row; see {process.log}" if process.restarts > 1 else ""
+            told(process.name, f"died, started again{often}")
             process.start()
 
 

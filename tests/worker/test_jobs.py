@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -155,6 +155,32 @@ def test_tenants_take_turns_at_a_worker(store: ObjectStore, redis_url: str, serv
         entries = [entry for _, entry in connection.xrange(SHARDS_STREAM)]
     ended = [(entry[b"job"].decode(), int(entry[b"shard"])) for entry in entries]
     assert ended == [(large, 0), (small, 0), (large, 1), (large, 2)]
+
+
+@contextmanager
+def refusing_writes(redis_url: str) -> Iterator[Callable[[], int]]:
+    """Redis refuses every write, as when its disk is full; yields how many transactions it has refused."""
+    with Redis.from_url(redis_url) as connection:
+        connection.config_resetstat()
+        connection.config_set("min-replicas-to-write", 1)
+        try:
+            yield lambda: connection.info("errorstats").get("errorstat_EXECABORT", {}).get("count", 0)
+        finally:
+            connection.config_set("min-replicas-to-write", 0)
+
+
+def test_a_worker_waits_for_a_redis_that_refuses_writes(
+    store: ObjectStore, redis_url: str, services: str
+) -> None:
+    job_id = submitted(store, redis_url, shards=1)
+    with ExitStack() as full:
+        refused = full.enter_context(refusing_writes(redis_url))
+        with worker(store, redis_url, services) as pid:
+            until(refused)
+            until(lambda: refused() > 1 or not lives(pid))
+            assert lives(pid), "whoever supervises it would start it again and again"
+            full.close()
+            assert pair_ids(store, job_id, 1)
 
 
 def test_a_job_that_starts_from_images(store: ObjectStore, redis_url: str, services: str) -> None:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
@@ -17,7 +17,8 @@ import pytest
 from retouche.client import Retouche
 from retouche.contract.jobs import CurationSpec
 from retouche.errors import Conflict, Unavailable
-from retouche.local.system import HOST, default_ports, free_ports, running
+from retouche.local.process import Process
+from retouche.local.system import HOST, System, default_ports, free_ports, running
 from shapes.prompts import held_out_prompts
 
 ROOT = Path(__file__).parents[3]
@@ -115,6 +116,46 @@ def test_a_folder_may_have_a_blank_in_its_name(tmp_path: Path) -> None:
         running(tmp_path / "my data", "nowhere"),
     ):
         pass
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[Process]:
+    """A process that runs until it is killed."""
+    process = Process("critique", ["sleep", "3600"], tmp_path / "critique.log")
+    process.start()
+    yield process
+    process.wait_or_kill(0)
+
+
+def starts_of(process: Process, deaths: Iterable[int]) -> dict[int, str]:
+    """Killed in each of these seconds, if it runs then: when it is started again, and what is said."""
+    system = System("", "", [process])
+    starts: dict[int, str] = {}
+    told: list[str] = []
+    for second in deaths:
+        process.wait_or_kill(0)
+        system.revive(lambda _, what: told.append(what), float(second))
+        if process.running:
+            starts[second] = told[-1]
+    return starts
+
+
+def test_a_process_is_started_again_however_often_it_dies(mortal: Process) -> None:
+    """A prompt that kills a service does so six times, as soon as it is ready again; there may be many."""
+    starts = starts_of(mortal, range(0, 800, 40))
+    assert len(starts) == 20
+    assert starts[0] == "died, started again"
+    assert starts[760] == f"died, started again, 20 times in a row; see {mortal.log}"
+
+
+def test_a_process_that_keeps_dying_is_started_again_less_and_less_often(mortal: Process) -> None:
+    assert list(starts_of(mortal, range(100))) == [0, 2, 6, 14, 30, 62, 94]
+
+
+def test_a_process_that_has_lived_for_long_is_started_again_at_once(mortal: Process) -> None:
+    starts = starts_of(mortal, [*range(7), 66, 67, 68])
+    assert list(starts) == [0, 2, 6, 66, 68]
+    assert starts[66] == "died, started again"
 
 
 def test_sigterm_in_the_middle_of_a_job_leaves_no_process(tmp_path: Path) -> None:
