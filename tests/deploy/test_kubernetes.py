@@ -54,6 +54,15 @@ def secret_files(pod: Manifest) -> Iterator[str]:
             yield from (item["path"] for item in source["secret"]["items"])
 
 
+def images(part: object) -> Iterator[str]:
+    """What every container in a manifest, or in a part of one, is started from."""
+    if isinstance(part, list):
+        yield from (image for one in part for image in images(one))
+    elif isinstance(part, dict):
+        yield from (found["image"] for found in part.get("containers", []))
+        yield from (image for one in part.values() for image in images(one))
+
+
 @pytest.mark.parametrize("component", MODULES)
 def test_every_component_is_deployed_with_probes_limits_and_a_budget(
     base: list[Manifest], component: str
@@ -67,6 +76,15 @@ def test_every_component_is_deployed_with_probes_limits_and_a_budget(
         assert pod["ports"] == [{"name": "http", "containerPort": PORTS[component]}]
         assert of_kind(base, "Service")[component]["spec"]["ports"][0]["port"] == PORTS[component]
         assert pod["lifecycle"]["preStop"]
+
+
+def test_the_image_that_make_push_does_not_push_is_the_public_one_of_compose(
+    everything: list[Manifest],
+) -> None:
+    """`make push` notes where our own images are; that of vLLM is to be found without it."""
+    public = [image for image in images(everything) if "/retouche-" not in image]
+    composed = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    assert public == [composed["vllm"]["image"]]
 
 
 def test_services_are_headless_so_that_callers_see_every_replica(base: list[Manifest]) -> None:
