@@ -18,6 +18,7 @@ from retouche.contract.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
+README = (ROOT / "README.md").read_text()
 STAGE_PROCESSES = {stage: f"services.{stage}" for stage in STAGES}
 MODULES = {name: name for name in ("gateway", "worker", "trainer", "studio")} | STAGE_PROCESSES
 PORTS = {"gateway": 8700, **dict(zip(STAGES, range(8701, 8706), strict=True))}
@@ -177,6 +178,32 @@ def test_compose_sets_nothing_that_no_settings_read(services: dict[str, dict[str
     for component in MODULES:
         given = {name for name in services[component]["environment"] if name.startswith("RETOUCHE_")}
         assert given <= all_settings(), component
+
+
+def test_every_container_with_a_gpu_can_be_given_another(services: dict[str, dict[str, Any]]) -> None:
+    """`count: 1` would be the first one for all of them."""
+    on_gpus = yaml.safe_load((ROOT / "deploy" / "compose.gpu.yaml").read_text())["services"]
+    containers = {"vllm": services["vllm"]} | {name: one for name, one in on_gpus.items() if "deploy" in one}
+    assert set(containers) == {"generation", "editing", "reward", "trainer", "vllm"}
+    for name, container in containers.items():
+        (device,) = container["deploy"]["resources"]["reservations"]["devices"]
+        variable = f"RETOUCHE_{name.upper()}_GPU"
+        assert device == {
+            "driver": "nvidia",
+            "device_ids": [f"${{{variable}:-0}}"],
+            "capabilities": ["gpu"],
+        }
+        assert variable in README
+
+
+def test_vllm_leaves_memory_of_its_gpu_to_the_others(services: dict[str, dict[str, Any]]) -> None:
+    """It takes nine tenths where it is not told otherwise."""
+    command = services["vllm"]["command"]
+    share = command[command.index("--gpu-memory-utilization") + 1]
+    found = re.fullmatch(r"\$\{(\w+):-(.*)\}", share)
+    assert found is not None
+    assert float(found[2]) <= 0.5
+    assert found[1] in README
 
 
 def all_settings() -> set[str]:
