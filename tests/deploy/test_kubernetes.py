@@ -139,6 +139,14 @@ def test_a_training_run_is_a_job_with_a_process_for_each_gpu(everything: list[Ma
     assert settings["data"]["RETOUCHE_VLM_URL"] == "http://vllm:8000/v1"
 
 
+def test_keda_speaks_tls_to_redis_as_the_documented_address_does(everything: list[Manifest]) -> None:
+    assert "RETOUCHE_REDIS_URL=rediss://" in (KUBERNETES / "README.md").read_text()
+    scaled = of_kind(everything, "ScaledObject") | of_kind(everything, "ScaledJob")
+    for name in ("worker", "training"):
+        (trigger,) = scaled[name]["spec"]["triggers"]
+        assert trigger["metadata"]["enableTLS"] == "true", name
+
+
 def test_prometheus_gets_the_rules_and_grafana_the_dashboard(everything: list[Manifest]) -> None:
     rules = yaml.safe_load((ROOT / "deploy" / "monitoring" / "rules.yaml").read_text())
     assert of_kind(everything, "PrometheusRule")["retouche"]["spec"] == rules
