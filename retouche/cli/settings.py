@@ -6,10 +6,11 @@ from retouche.client.gateway import DEFAULT_URL
 
 
 class Settings(BaseSettings):
-    """Where the gateway is, the key it wants, and where services ask vLLM if not where the profile says."""
+    """Where the gateway is, the key it wants; store and vLLM, if not where `up` and the profile have them."""
 
     model_config = SettingsConfigDict(env_prefix="RETOUCHE_", extra="ignore")
 
     url: str = DEFAULT_URL
     api_key: str | None = None
+    store: str | None = None
     vlm_url: str | None = None

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from retouche.cli.settings import Settings
 from retouche.cli.terminal import console, errors
 from retouche.contract.stages import STAGES
 from retouche.local.system import FIRST_PORT, HOST, default_ports, running
@@ -16,7 +17,9 @@ _LOOK_SECONDS = 1.0
 
 
 def up(
-    data: Annotated[Path, typer.Option(help="Store, logs and Redis's files.")] = Path(".retouche"),
+    data: Annotated[
+        Path, typer.Option(help="Logs, Redis's files and, without RETOUCHE_STORE, the store.")
+    ] = Path(".retouche"),
     profile: Annotated[str, typer.Option(help="Name in deploy/profiles, or a YAML file.")] = "shapes",
     workers: Annotated[int, typer.Option(min=1, max=64)] = 1,
     port: Annotated[
@@ -29,7 +32,7 @@ def up(
     ports = default_ports(workers, port)
     with errors():
         try:
-            with running(data, profile, workers, ports, _tell) as system:
+            with running(data, profile, workers, ports, _tell, Settings().store) as system:
                 for name in sorted(ports.keys() - {"redis", "gateway", *STAGES}):
                     console.print(f"{name:<12} tells http://{HOST}:{ports[name]}/metrics", style="dim")
                 console.print(f"[bold green]ready[/bold green]  {system.url}  (docs at {system.url}/docs)")

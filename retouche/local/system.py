@@ -90,9 +90,11 @@ def running(
     workers: int = 1,
     ports: Mapping[str, int] | None = None,
     told: Told | None = None,
+    store: str | None = None,
 ) -> Iterator[System]:
-    """The system, ready; stopped when the block is left. `data` keeps the store, Redis's files and logs.
+    """The system, ready; stopped when the block is left. `data` keeps Redis's files and logs.
 
+    `store`: the object store, a folder or a URL; a folder in `data` if none is named.
     `ports`: where each process listens, as `default_ports` gives them; free ones if there are none.
 
     Raises:
@@ -103,10 +105,11 @@ def running(
     _refuse_taken(ports.values())
     password = secrets.token_urlsafe(32)
     redis_url = f"redis://:{password}@{HOST}:{ports['redis']}/0"
+    store = store or str(data.absolute() / "store")
     system = System(f"http://{HOST}:{ports['gateway']}", redis_url)
     try:
         redis = _redis(data.absolute(), password, ports["redis"])
-        for process in [redis, *_processes(data.absolute(), profile, workers, ports, redis_url)]:
+        for process in [redis, *_processes(data.absolute(), store, profile, workers, ports, redis_url)]:
             system.processes.append(process)
             process.start()
             told(process.name, "starting")
@@ -136,10 +139,10 @@ def _redis(data: Path, password: str, port: int) -> Process:
 
 
 def _processes(
-    data: Path, profile: str, workers: int, ports: Mapping[str, int], redis_url: str
+    data: Path, store: str, profile: str, workers: int, ports: Mapping[str, int], redis_url: str
 ) -> list[Process]:
     """All but Redis, workers last."""
-    environment = _environment(data, profile, ports, redis_url)
+    environment = _environment(data, store, profile, ports, redis_url)
     logs = data / "logs"
 
     def module(module: str, name: str, **further: str) -> Process:
@@ -153,11 +156,13 @@ def _processes(
     ]
 
 
-def _environment(data: Path, profile: str, ports: Mapping[str, int], redis_url: str) -> dict[str, str]:
+def _environment(
+    data: Path, store: str, profile: str, ports: Mapping[str, int], redis_url: str
+) -> dict[str, str]:
     urls = {f"RETOUCHE_{stage.upper()}_URL": f"http://{HOST}:{ports[stage]}" for stage in STAGES}
     listening = {f"RETOUCHE_{stage.upper()}_PORT": str(ports[stage]) for stage in STAGES}
     return {
-        "RETOUCHE_STORE": str(data / "store"),
+        "RETOUCHE_STORE": store,
         "RETOUCHE_RUNS_FOLDER": str(data / "runs"),
         "RETOUCHE_PROFILE": profile,
         "RETOUCHE_REDIS_URL": redis_url,

@@ -52,16 +52,24 @@ def movable_port() -> int:
 
 
 @contextmanager
-def up(data: Path, port: int) -> Iterator["subprocess.Popen[str]"]:
+def up(data: Path, port: int, **environment: str) -> Iterator["subprocess.Popen[str]"]:
     """`retouche up` as a process of its own, killed at the end if it is still there."""
     command = [sys.executable, "-m", "retouche.cli.main", "up", "--data", str(data), "--port", str(port)]
     command += ["--workers", "2"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | environment, stderr=subprocess.PIPE, text=True
+    )
     try:
         yield process
     finally:
         process.kill()
         process.wait()
+
+
+def told_until_ready(process: "subprocess.Popen[str]") -> list[str]:
+    """The lines of `retouche up` before the one that says that it is ready."""
+    assert process.stderr is not None
+    return list(takewhile(lambda line: not line.startswith("ready "), process.stderr))
 
 
 @pytest.fixture
@@ -158,11 +166,23 @@ def test_a_process_that_has_lived_for_long_is_started_again_at_once(mortal: Proc
     assert starts[66] == "died, started again"
 
 
+def test_everything_is_kept_in_the_store_that_the_environment_names(tmp_path: Path) -> None:
+    elsewhere, port = tmp_path / "elsewhere", movable_port()
+    with up(tmp_path / "data", port, RETOUCHE_STORE=str(elsewhere)) as process:
+        told = told_until_ready(process)
+        assert process.poll() is None, told
+        with Retouche(f"http://{HOST}:{port}") as client:
+            job = client.submit(CurationSpec(prompts=tuple(held_out_prompts()[:1]))).id
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) == 0
+    assert (elsewhere / "jobs" / job / "spec.json").exists()
+    assert not (tmp_path / "data" / "store").exists()
+
+
 def test_sigterm_in_the_middle_of_a_job_leaves_no_process(tmp_path: Path) -> None:
     port = movable_port()
     with up(tmp_path, port) as process:
-        assert process.stderr is not None
-        told = list(takewhile(lambda line: not line.startswith("ready "), process.stderr))
+        told = told_until_ready(process)
         meters = [line.split(" tells ") for line in told if " tells " in line]
         assert sorted(name.strip() for name, _ in meters) == ["trainer", "worker-1", "worker-2"], told
         for _, url in meters:
@@ -175,5 +195,6 @@ def test_sigterm_in_the_middle_of_a_job_leaves_no_process(tmp_path: Path) -> Non
                 time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=120) == 0
+        assert process.stderr is not None
         assert "goes on with the next" in process.stderr.read()
     assert processes_of(tmp_path) == {}
