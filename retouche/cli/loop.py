@@ -15,11 +15,11 @@ from retouche.cli.progress import follow as follow_job
 from retouche.cli.runs import follow as follow_run
 from retouche.cli.settings import Settings
 from retouche.cli.terminal import Json, console, errors, gateway, print_json
-from retouche.cli.train import read_specification
+from retouche.cli.train import specified
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.evaluation import Evaluation
 from retouche.contract.jobs import CurationSpec, GenerationParameters, Job
-from retouche.contract.runs import Run, RunSpec, TrainingData
+from retouche.contract.runs import Run, TrainingData
 from retouche.errors import Conflict
 from retouche.evaluation import Truth, evaluate
 
@@ -81,7 +81,7 @@ def _curate(client: Retouche, prompts: list[str], images: int, adapter: str | No
 
 def _train(client: Retouche, specification: Path | None, jobs: list[str]) -> Run:
     data = TrainingData(job=jobs[0], more_jobs=tuple(jobs[1:]))
-    spec = RunSpec(data=data) if specification is None else read_specification(specification, data)
+    spec = specified(specification, {"data": data.model_dump()})
     run = follow_run(client, client.submit_run(spec).id)
     if run.state != "finished":
         raise Conflict(f"{run.id} is {run.state}: {run.error}; retry it, then start the same loop again")

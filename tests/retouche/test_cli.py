@@ -95,6 +95,27 @@ def test_a_run_can_be_a_file(url: str, store: ObjectStore, tmp_path: Path) -> No
     assert (spec["objective"]["strength"], spec["tuning"]["kind"]) == (0.7, "full")
 
 
+def test_what_is_typed_goes_over_the_file(url: str, store: ObjectStore, tmp_path: Path) -> None:
+    job, file = worlds.finished_job(store), tmp_path / "run.yaml"
+    file.write_text(
+        "objective: {name: rich_dpo, strength: 0.7}\noptimisation: {steps: 40, batch_size: 4}\nseed: 1\n"
+    )
+    typed = ("--steps", "500", "--rank", "4", "--seed", "7", "--reviewed", "not_rejected")
+    spec = document(retouche(url, "train", job, "--spec", str(file), *typed, "--no-wait", "--json"))["spec"]
+    assert (spec["data"]["job"], spec["data"]["reviewed"]) == (job, "not_rejected")
+    assert (spec["objective"]["name"], spec["objective"]["strength"]) == ("rich_dpo", 0.7)
+    assert (spec["optimisation"]["steps"], spec["optimisation"]["batch_size"]) == (500, 4)
+    assert (spec["tuning"], spec["seed"]) == ({"kind": "lora", "rank": 4, "alpha": None}, 7)
+
+
+def test_an_objective_that_has_not_the_fields_of_the_file_is_refused(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("data: {job: job-0000000000000000}\nobjective: {name: rich_dpo, strength: 0.7}\n")
+    result = retouche(url, "train", "--spec", str(file), "--objective", "sft")
+    assert result.exit_code == 1
+    assert "objective.sft.strength" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
