@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from retouche.client import AsyncRetouche
 from retouche.contract.reviews import Decision
 from retouche.errors import RetoucheError
+from retouche.export.unfinished import refuse_unfinished
 from studio import notices, pair_questions, pair_view
 from studio.browsing import Browsing, decided, search, turned, undone
 from studio.gateways import Gateways
@@ -147,7 +148,9 @@ class _Browser:
             return None, notices.empty("Choose a job first.")
         file = self.exports / f"{job}-{reviewed}.{format}"
         try:
-            await (await self.gateways.of(key)).export(job, file, format, reviewed)
+            client = await self.gateways.of(key)
+            refuse_unfinished(await client.job(job))
+            await client.export(job, file, format, reviewed)
         except RetoucheError as error:
             return None, notices.problem(error)
         return str(file), notices.good("The file is below.")

@@ -13,6 +13,7 @@ from retouche.contact_sheet import MOST_ROWS, write_sheet
 from retouche.contract.reviews import Reviewed
 from retouche.errors import RetoucheError
 from retouche.export.folder import write_folder
+from retouche.export.unfinished import refuse_unfinished
 from retouche.hub import push
 
 app = typer.Typer(no_args_is_help=True)
@@ -67,6 +68,7 @@ def export(
         if push_to_hub or validation:
             raise typer.BadParameter(f"--push-to-hub and --validation go with a folder, not with {written}")
         with gateway() as client:
+            refuse_unfinished(client.job(job_id))
             _wrote(client.export(job_id, output, written, reviewed), as_json)
         return
     with gateway() as client:

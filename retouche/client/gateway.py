@@ -239,7 +239,7 @@ class AsyncRetouche:
                 return
 
     async def export(self, job_id: str, file: Path, format: FileFormat, reviewed: Reviewed = "all") -> Path:
-        """Write all pairs to a file, which is there whole or not at all."""
+        """Write the pairs of the finished shards to a file, which is there whole or not at all."""
         params = {"format": format, "reviewed": reviewed}
         return await self._download(f"/v1/jobs/{job_id}/pairs", file, params)
 

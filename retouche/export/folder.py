@@ -18,6 +18,7 @@ from retouche.contract.reviews import Reviewed
 from retouche.errors import Conflict
 from retouche.export.card import Statistics, card
 from retouche.export.layout import SCHEMA, row
+from retouche.export.unfinished import refuse_unfinished
 
 FILE_BYTES = 400_000_000  # a file is closed once it has as many
 _PAIRS_AT_ONCE = 32  # in memory with their images, and a row group
@@ -46,11 +47,7 @@ def write_folder(
     if folder.exists():
         raise Conflict(f"{folder} is there already; name another folder, or remove it")
     job = client.job(job_id)
-    if job.state in ("queued", "running"):
-        raise Conflict(
-            f"{job_id} is {job.state}: wait for it with `retouche jobs follow {job_id}`, or cancel it to "
-            f"export the pairs of the {job.shards_finished} of {job.shards} shards that are finished"
-        )
+    refuse_unfinished(job)
     unfinished = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
         statistics = _write(client, job, client.pairs(job_id, reviewed), unfinished, validation, file_bytes)

@@ -73,6 +73,21 @@ def test_pairs_are_listed_and_exported(url: str, store: ObjectStore, tmp_path: P
     assert sheet.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("output", ["pairs.parquet", "pairs.ndjson", "pairs"])
+def test_what_is_finished_of_a_job_is_not_exported_as_all_of_it(
+    url: str, store: ObjectStore, tmp_path: Path, output: str
+) -> None:
+    job, written = worlds.submit(store, shards=2), tmp_path / output
+    worlds.finish(store, job, 0)
+    result = retouche(url, "pairs", "export", job, "--output", str(written))
+    assert result.exit_code == 1
+    assert "1 of 2 shards" in result.stderr
+    assert not written.exists()
+    document(retouche(url, "jobs", "cancel", job, "--json"))
+    assert retouche(url, "pairs", "export", job, "--output", str(written)).exit_code == 0
+    assert written.exists()
+
+
 def test_a_run_is_submitted_listed_and_its_artifacts_fetched(
     url: str, store: ObjectStore, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from retouche.store import ObjectStore, run, shard_path
 from studio.job_start import MOST_BYTES
 from tests.gateway.conftest import settings_for
 from tests.gateway.server import NOTHING_LISTENS
-from tests.gateway.shards import pair
+from tests.gateway.shards import finish_shard, pair
 from tests.live import live
 from tests.studio.conftest import studio_of
 
@@ -131,6 +131,21 @@ def test_a_gateway_that_comes_back_with_an_empty_store(
             expect(page.locator("#decided")).to_contain_text("This job is not there any more")
         expect(page.locator(".where")).to_contain_text("Pair 1 of 1")
         expect(page.locator("#reviewer input, #reviewer textarea")).to_have_value("Ada")
+
+
+def test_a_file_of_the_pairs_of_a_job_that_goes_on(
+    gateway: str, store: ObjectStore, visit: Callable[[str], Page]
+) -> None:
+    """What is finished of it would pass for all of it."""
+    with Retouche(gateway) as client:
+        job = client.submit(CurationSpec(prompts=("x",) * 65))
+    with ThreadPoolExecutor() as pool:  # Playwright's loop runs in this thread
+        pool.submit(finish_shard, store, job.id, 0, 1).result()
+    with studio_of(gateway) as url:
+        page = visit(url)
+        page.get_by_role("tab", name="Pairs", exact=True).click()
+        page.get_by_text("Take them away").click()
+        until_told(page, page.locator("#export").click, "#take-away", "1 of 2 shards")
 
 
 def finish_shard_of(store: ObjectStore, job_id: str, image: str) -> None:
