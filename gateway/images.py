@@ -15,8 +15,6 @@ from retouche.tenancy import own
 
 router = APIRouter(tags=["images"])
 
-DECODED_AT_ONCE = 2  # the largest take 350 MB each on their way, out of files of 75 kB
-
 _BINARY = {"type": "string", "format": "binary"}
 _FORM = {"type": "object", "properties": {"image": _BINARY}, "required": ["image"]}
 _BODY = {

@@ -2,26 +2,40 @@
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
 from retouche.contract.payload import ImageInput, ImageRef
-from retouche.images import decode, encode, from_data_uri
+from retouche.images import DECODED_AT_ONCE, decode, encode, from_data_uri
 from retouche.store import ObjectStore
+from retouche.together import together
+
+_STORED_AT_ONCE = 8  # of a request's data URIs: others ask as well, and what is encoded waits for the store
+
+_threads = ThreadPoolExecutor(DECODED_AT_ONCE, thread_name_prefix="data-uri")
 
 
 async def referenced(store: ObjectStore, image: ImageInput) -> ImageRef:
     """The reference of an image given by reference or as a data URI, which is stored first."""
     if not image.startswith("data:"):
         return image
-    return await store_image(store, await asyncio.to_thread(decode, from_data_uri(image)))
+    return await store.put_image(await asyncio.get_running_loop().run_in_executor(_threads, _encoded, image))
 
 
 async def all_referenced(store: ObjectStore, images: Sequence[ImageInput]) -> list[ImageRef]:
     """The reference of each."""
     if not any(image.startswith("data:") for image in images):
         return list(images)
-    return list(await asyncio.gather(*(referenced(store, image) for image in images)))
+    room = asyncio.Semaphore(_STORED_AT_ONCE)
+
+    async def one(image: ImageInput) -> ImageRef:
+        async with room:
+            return await referenced(store, image)
+
+    given = list(dict.fromkeys(images))
+    references = dict(zip(given, await together(map(one, given)), strict=True))
+    return [references[image] for image in images]
 
 
 async def load_image(store: ObjectStore, reference: ImageRef) -> Image.Image:
@@ -32,3 +46,8 @@ async def load_image(store: ObjectStore, reference: ImageRef) -> Image.Image:
 async def store_image(store: ObjectStore, image: Image.Image) -> ImageRef:
     """Encode an image once and store it under its digest."""
     return await store.put_image(await asyncio.to_thread(encode, image))
+
+
+def _encoded(data_uri: str) -> bytes:
+    """In one go: pixels that waited to be encoded would be a thousand times what was sent."""
+    return encode(decode(from_data_uri(data_uri)))

@@ -11,12 +11,12 @@ from pydantic import SecretStr
 
 from gateway.app import create_app
 from gateway.decisions import DecisionReader
-from gateway.images import DECODED_AT_ONCE
 from gateway.job_state import JobReader
 from gateway.key_store import KeyStore
 from gateway.pair_index import PairIndexes
 from gateway.run_state import RunReader
 from gateway.settings import Settings
+from retouche.images import DECODED_AT_ONCE
 from retouche.store import ObjectStore
 from tests.gateway.server import NOTHING_LISTENS, serve
 from tests.gateway.tenants import ADMIN_KEY

@@ -14,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from gateway.images import DECODED_AT_ONCE
+from retouche.images import DECODED_AT_ONCE
 from tests.until import until
 
 RED = Image.new("RGB", (32, 16), (255, 0, 0))
