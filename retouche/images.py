@@ -13,6 +13,7 @@ from retouche.errors import BadImage, PayloadTooLarge
 
 MAX_BYTES = 20_000_000
 MAX_SIDE = 4096  # pixels
+MAX_PROPORTION = 128  # of 2048 x 16, which may be generated; models enlarge the shorter side to theirs
 DECODED_AT_ONCE = 2  # by a process: the largest take 350 MB each on their way, out of files of 75 kB
 FORMATS = ("PNG", "JPEG", "WEBP")
 
@@ -35,7 +36,8 @@ def decode(data: bytes) -> Image.Image:
 
     Raises:
         PayloadTooLarge: more than MAX_BYTES.
-        BadImage: not a PNG, JPEG or WebP, larger than MAX_SIDE a side, truncated or damaged.
+        BadImage: not a PNG, JPEG or WebP, larger than MAX_SIDE a side, more than MAX_PROPORTION times as long
+            as wide, truncated or damaged.
     """
     if len(data) > MAX_BYTES:
         raise PayloadTooLarge(f"an image may have {MAX_BYTES:,} bytes, this one has {len(data):,}")
@@ -45,6 +47,9 @@ def decode(data: bytes) -> Image.Image:
             raise BadImage(
                 f"an image may have {MAX_SIDE} pixels a side, not {image.width} x {image.height}; resize it"
             )
+        if max(image.size) > MAX_PROPORTION * min(image.size):
+            size = f"{image.width} x {image.height}"
+            raise BadImage(f"an image may be {MAX_PROPORTION} times as long as wide, not {size}; crop it")
         image.load()
         return _flattened(image)
     except Image.DecompressionBombError as error:

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
 from retouche.errors import BadImage, PayloadTooLarge
-from retouche.images import MAX_BYTES, MAX_SIDE, decode, encode, from_data_uri, media_type
+from retouche.images import MAX_BYTES, MAX_PROPORTION, MAX_SIDE, decode, encode, from_data_uri, media_type
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (8, 6)) -> Image.Image:
@@ -111,6 +111,16 @@ def test_what_is_no_whole_image_of_an_allowed_format(data: bytes) -> None:
 def test_a_bomb_is_refused_before_it_is_decoded(size: tuple[int, int]) -> None:
     with pytest.raises(BadImage):
         decode(png_that_claims(*size))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_picture_that_is_a_line_is_refused_by_its_proportion(turned: bool) -> None:
+    """To a crop of 224 pixels a side, 4096 x 1 would first be enlarged to 917,504 x 224."""
+    widest = (2 * MAX_PROPORTION, 2)
+    assert decode(encoded(picture(size=widest), "PNG")).size == widest
+    line = (16, 4096) if turned else (4096, 16)
+    with pytest.raises(BadImage, match=f"{MAX_PROPORTION} times as long as wide, not {line[0]} x {line[1]}"):
+        decode(encoded(picture(size=line), "PNG"))
 
 
 def test_too_many_bytes() -> None:

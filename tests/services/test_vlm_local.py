@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
 
 from retouche.errors import ModelFailure
-from services.vlm.local import load
+from retouche.images import MAX_PROPORTION, encode
+from services.critique.messages import ask
+from services.vlm.chat import Asked
+from services.vlm.local import Reader, load
 from shapes.train.loop import MODELS
 
 CRITIC, WEIGHTS = MODELS / "critic", "model.safetensors"
@@ -47,3 +52,10 @@ def test_what_is_wrong_with_a_checkpoint_is_named(
         load(str(folder), None, "float32", max_answer_tokens=8)
     assert str(folder) in refused.value.detail
     assert says in refused.value.detail
+
+
+@pytest.mark.parametrize("size", [(16 * MAX_PROPORTION, 16), (MAX_PROPORTION, 1), (1, MAX_PROPORTION)])
+def test_the_most_oblong_picture_there_may_be_is_read(size: tuple[int, int]) -> None:
+    reader = Reader(AutoTokenizer.from_pretrained(CRITIC), Qwen2VLImageProcessorPil.from_pretrained(CRITIC))
+    (read,) = reader([Asked(ask("a red circle"), encode(Image.new("RGB", size)))])
+    assert len(read.patches) == read.grid.prod()
