@@ -9,6 +9,7 @@ from retouche.contract.services import Readiness
 from retouche.contract.stages import RewardRequest, RewardResponse, Score
 from retouche.profile import load_profile
 from retouche.store import open_store
+from retouche.together import together
 from services.reward import distance
 from services.reward.distance import ImageSpace
 from services.reward.identity import identity
@@ -84,10 +85,10 @@ async def reward(payload: RewardRequest, request: Request) -> Response:
     async def scored(image: ImageRef) -> dict[str, Score]:
         async with room:
             encoded = Encoded(payload.prompt, await state.store.get_image(image))
-            row = await asyncio.gather(*(state.batchers[name](encoded) for name in names))
+            row = await together(state.batchers[name](encoded) for name in names)
         return dict(zip(names, row, strict=True))
 
     async def make() -> RewardResponse:
-        return RewardResponse(scores=await asyncio.gather(*map(scored, images)), models=models)
+        return RewardResponse(scores=await together(map(scored, images)), models=models)
 
     return await while_connected(request, answered(request, "reward", models, complete, make))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from retouche.contract.payload import ImageRef
 from retouche.contract.stages import MOST_COMPARED, DistanceRequest, DistanceResponse
 from retouche.store import ObjectStore
+from retouche.together import together
 from services.reward.frechet import frechet_distance
 from services.reward.known import among
 from serving.app import require_ready, while_connected
@@ -47,7 +48,7 @@ class ImageSpace:
         missing = [image for image in dict.fromkeys(images) if image not in placed]
         for begin in range(0, len(missing), _READ_AT_ONCE):
             part = missing[begin : begin + _READ_AT_ONCE]
-            prepared = await asyncio.gather(*(self._prepared(store, image) for image in part))
+            prepared = await together(self._prepared(store, image) for image in part)
             for first in range(0, len(part), self._max_batch):
                 some = slice(first, first + self._max_batch)
                 found = await asyncio.to_thread(self._features, prepared[some])

@@ -1,5 +1,6 @@
 """The reward service: scores of images under a prompt, by each model of the profile."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from shapes.train.text import build_tokenizer
 from tests.services.pictures import data_uri
 from tests.services.ready import ready
 from tests.services.untrained import untrained_profile
+from tests.until import until
 
 GRAY, RED = (data_uri(Image.new("RGB", (64, 64), color)) for color in ("gray", "red"))
 PROMPT = "a red circle on a gray background"
@@ -83,6 +85,22 @@ def test_a_model_that_is_not_there_is_refused_by_its_field(service: httpx2.Clien
     assert answer.status_code == 422
     assert answer.json()["fields"][0]["field"] == "rewards"
     assert "first, second" in answer.json()["detail"]
+
+
+def meter(service: httpx2.Client, name: str) -> float:
+    (value,) = re.findall(rf"^{name} (\S+)$", service.get("/metrics").text, re.MULTILINE)
+    return float(value)
+
+
+def test_a_request_that_is_refused_is_not_carried_out(service: httpx2.Client) -> None:
+    """One image is not there: the others are not scored for nobody."""
+    others = [data_uri(Image.new("RGB", (64, 64), (3, shade, 7))) for shade in range(200)]
+    scored_before = meter(service, "retouche_batch_size_sum")
+    answer = service.post("/v1/reward", json={"prompt": PROMPT, "images": ["sha256:" + "0" * 64, *others]})
+    assert answer.json()["type"] == "urn:retouche:image-not-found"
+    until(lambda: meter(service, "retouche_waiting_items") == 0)
+    score(service, images=[data_uri(Image.new("RGB", (64, 64), (4, 0, 7)))])  # behind what is at work
+    assert meter(service, "retouche_batch_size_sum") - scored_before < 100, "of 400 scores"
 
 
 def apart(service: httpx2.Client, images: list[str], reference: list[str], **request: object) -> float:
