@@ -40,8 +40,7 @@ def load_pipeline(
     given = _NO_CHECKER | parts
     loaded = {
         name: load_part(model_class, choice.model, choice.revision, choice.dtype, name)
-        for name, model_class in _models(index).items()
-        if name not in given
+        for name, model_class in _models(choice.model, index, given).items()
     }
     try:
         pipeline = kind.from_pretrained(located(choice.model), revision=choice.revision, **loaded, **given)
@@ -51,12 +50,27 @@ def load_pipeline(
     return pipeline
 
 
-def _models(index: dict[str, Any]) -> dict[str, Any]:
-    """The classes of a pipeline's parts that have weights, by the names of their folders."""
+def _models(model: str, index: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """The classes of a pipeline's parts that have weights, by the names of their folders; without `given`.
+
+    Raises:
+        ModelFailure: its library has no such class.
+    """
     named = {name: value for name, value in index.items() if isinstance(value, list | tuple)}
     classes = {
-        name: getattr(import_module(library), class_name)
+        name: _class(f"{model}/{name}", library, class_name)
         for name, (library, class_name) in named.items()
-        if library in _LIBRARIES
+        if library in _LIBRARIES and name not in given
     }
     return {name: found for name, found in classes.items() if issubclass(found, torch.nn.Module)}
+
+
+def _class(part: str, library: str, name: str) -> Any:
+    module = import_module(library)
+    found = getattr(module, name, None)
+    if found is None:
+        raise ModelFailure(
+            f"{part} is a {name}, which {library} {module.__version__} does not have: name its successor in "
+            f"model_index.json, or install a {library} that has it"
+        )
+    return found

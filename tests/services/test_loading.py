@@ -1,11 +1,13 @@
 """A diffusion pipeline that is not what it should be is named before anything is served."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -97,6 +99,31 @@ def test_what_is_wrong_with_a_pipeline_is_named(
     detail = refused(folder)
     assert str(folder) in detail
     assert says in detail
+
+
+def naming(whole: Path, folder: Path, **parts: list[str]) -> Path:
+    """A copy of the whole pipeline whose index names other classes."""
+    shutil.copytree(whole, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | parts))
+    return folder
+
+
+def test_an_older_pipeline_is_served_whatever_class_its_checker_had(whole: Path, tmp_path: Path) -> None:
+    """Stable Diffusion 1.4 and its tunes name one that transformers 5 has no more, for what is left out."""
+    parts = {
+        "feature_extractor": ["transformers", "CLIPFeatureExtractor"],
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+    }
+    choice = ModelChoice(model=str(naming(whole, tmp_path / "old", **parts)))
+    pipeline: Any = load_pipeline(AutoPipelineForText2Image, choice)
+    assert pipeline.feature_extractor is pipeline.safety_checker is None
+
+
+def test_a_part_of_a_class_that_is_not_there_is_named(whole: Path, tmp_path: Path) -> None:
+    detail = refused(naming(whole, tmp_path / "gone", text_encoder=["transformers", "CLIPReader"]))
+    assert f"{tmp_path}/gone/text_encoder is a CLIPReader, which transformers" in detail
+    assert "model_index.json" in detail
 
 
 def test_a_pipeline_of_another_kind_is_named(whole: Path) -> None:
