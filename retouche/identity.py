@@ -6,7 +6,7 @@ from pathlib import Path
 
 from retouche.contract.payload import ModelIdentity, RunId
 
-_PARTS = ("*.safetensors", "*.json")
+_PARTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # the last three: how text is read
 
 
 def identify(model: str, revision: str | None = None) -> ModelIdentity:

@@ -13,6 +13,7 @@ from services.adapters import fetch
 from services.editing import model
 from services.editing.editor import Edit, batch_key
 from services.editing.settings import Settings
+from services.manner import manner
 from serving.app import Loaded, create_service, require_ready, while_connected
 from serving.batching import MicroBatcher
 from serving.images import load_image, referenced, store_image
@@ -37,6 +38,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     )
     await batcher.start()
     app.state.store, app.state.batcher, app.state.profile = await open_store(settings.store), batcher, profile
+    app.state.manner = manner(profile, "editor", "text")
     identity = await asyncio.to_thread(model.identity, profile)
     return Readiness(models={"editing": identity}), batcher.stop
 
@@ -56,5 +58,5 @@ async def edit(payload: EditRequest, request: Request) -> Response:
         editor = worn(readiness.models["editing"], payload.adapter)
         return EditResponse(image=await store_image(state.store, edited), model=editor)
 
-    models = {**readiness.models, "manner": model.manner(state.profile)}
+    models = {**readiness.models, "manner": state.manner}
     return await while_connected(request, answered(request, "editing", models, complete, make))

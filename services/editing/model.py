@@ -1,6 +1,5 @@
 """The editor of the profile, who it is, and requests completed with its values."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 
 from PIL import Image
@@ -45,11 +44,6 @@ def identity(profile: EditingProfile) -> ModelIdentity:
     if profile.controlnet is None:
         return base
     return together(base, identify(located(profile.controlnet), profile.controlnet_revision))
-
-
-def manner(profile: EditingProfile) -> ModelIdentity:
-    """What stands in memo keys for how the editor is used: the same weights edit otherwise in another way."""
-    return ModelIdentity(id=profile.editor, revision=hashlib.sha256(profile.text.encode()).hexdigest()[:12])
 
 
 def resolved(request: EditRequest, profile: EditingProfile) -> EditRequest:

@@ -14,6 +14,7 @@ from services.adapters import fetch
 from services.full_batches import in_full_batches
 from services.generation import model
 from services.generation.settings import Settings
+from services.manner import manner
 from serving.app import Loaded, create_service, require_ready, while_connected
 from serving.batching import MicroBatcher
 from serving.images import store_image
@@ -40,6 +41,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     await batcher.start()
     app.state.store, app.state.batcher = await open_store(settings.store), batcher
     app.state.resolve = partial(model.resolved, profile=profile, pipeline=pipeline)
+    app.state.manner = manner(profile)
     app.state.base = await asyncio.to_thread(identify, located(profile.model), profile.revision)
     identity = await asyncio.to_thread(model.identity, profile)
     return Readiness(models={"generation": identity}), batcher.stop
@@ -57,4 +59,5 @@ async def generate(payload: GenerateRequest, request: Request) -> Response:
         model = worn(readiness.models["generation"], payload.adapter)
         return GenerateResponse(image=await store_image(state.store, image), model=model)
 
-    return await while_connected(request, answered(request, "generation", readiness.models, resolved, make))
+    models = {**readiness.models, "manner": state.manner}
+    return await while_connected(request, answered(request, "generation", models, resolved, make))

@@ -11,6 +11,7 @@ from retouche.profile import load_profile, located
 from retouche.store import open_store
 from services.instruction.messages import SYSTEM, ask
 from services.instruction.settings import Settings
+from services.manner import manner
 from services.vlm.backend import open_backend
 from services.vlm.chat import messages_revision
 from serving.app import Loaded, create_service, require_ready, while_connected
@@ -29,6 +30,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     profile = load_profile(settings.profile).instruction
     backend = await open_backend(profile, settings, app.state.metrics)
     app.state.store, app.state.instructor = await open_store(settings.store), backend
+    app.state.manner = manner(profile, "backend", "max_answer_tokens")
     identity = await asyncio.to_thread(identify, located(profile.model), profile.revision)
     return Readiness(models={"instruction": identity}), backend.close
 
@@ -39,7 +41,7 @@ async def instruct(payload: InstructRequest, request: Request) -> Response:
     readiness, state = require_ready(request), request.app.state
     image = await referenced(state.store, payload.image)
     complete = payload.model_copy(update={"image": image})
-    models = {**readiness.models, "messages": messages_revision(SYSTEM)}
+    models = {**readiness.models, "manner": state.manner, "messages": messages_revision(SYSTEM)}
 
     async def make() -> InstructResponse:
         question = ask(payload.prompt, payload.critique)

@@ -10,6 +10,7 @@ from retouche.contract.stages import RewardRequest, RewardResponse, Score
 from retouche.profile import load_profile
 from retouche.store import open_store
 from retouche.together import together
+from services.manner import manner
 from services.reward import distance
 from services.reward.distance import ImageSpace
 from services.reward.identity import identity
@@ -56,6 +57,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     }
     for batcher in app.state.batchers.values():
         await batcher.start()
+    app.state.manners = {name: manner(choice, "kind") for name, choice in rewards.items()}
     identities = {name: await asyncio.to_thread(identity, choice) for name, choice in rewards.items()}
     margins = {name: choice.margin for name, choice in rewards.items()}
 
@@ -79,6 +81,7 @@ async def reward(payload: RewardRequest, request: Request) -> Response:
     images = await all_referenced(state.store, payload.images)
     complete = payload.model_copy(update={"images": images, "rewards": names})
     models = {name: readiness.models[name] for name in names}
+    key = models | {f"{name}/manner": state.manners[name] for name in names}
 
     room = asyncio.Semaphore(_READ_AT_ONCE)
 
@@ -91,4 +94,4 @@ async def reward(payload: RewardRequest, request: Request) -> Response:
     async def make() -> RewardResponse:
         return RewardResponse(scores=await together(map(scored, images)), models=models)
 
-    return await while_connected(request, answered(request, "reward", models, complete, make))
+    return await while_connected(request, answered(request, "reward", key, complete, make))

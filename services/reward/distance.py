@@ -77,11 +77,12 @@ async def distance(payload: DistanceRequest, request: Request) -> Response:
         await all_referenced(state.store, part) for part in (payload.images, payload.reference)
     ]
     complete = payload.model_copy(update={"images": images, "reference": reference, "reward": name})
-    models = {name: readiness.models[name]}
+    model = readiness.models[name]
+    models = {name: model, f"{name}/manner": state.manners[name]}
 
     async def make() -> DistanceResponse:
         features = [await spaces[name].place(state.store, part) for part in (images, reference)]
         apart = await asyncio.to_thread(frechet_distance, *features)
-        return DistanceResponse(distance=apart, reward=name, model=models[name])
+        return DistanceResponse(distance=apart, reward=name, model=model)
 
     return await while_connected(request, answered(request, "distance", models, complete, make))
