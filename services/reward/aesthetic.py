@@ -41,6 +41,6 @@ def load(choice: RewardChoice) -> RewardModel:
     def score(cut: Sequence[NDArray[np.uint8]]) -> list[Score]:
         pixels_BCHW = standardised(clip.stacked(cut) / 255)
         ratings_B = head(clip.embedded(model, pixels_BCHW))
-        return scores(ratings_B, ratings_B)
+        return scores(choice, ratings_B, ratings_B)
 
     return RewardModel(prepare, score)

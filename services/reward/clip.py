@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from services.checkpoint import CONVERT, load_part, require_file
 from services.diffusion import device
 from services.reward.judged import Judged
 from services.reward.pixels import channels_first, standardised
-from services.reward.reward_model import RewardModel, images_of, prompts_of, scores
+from services.reward.reward_model import RewardModel, images_of, prompts_of, require_finite, scores
 from serving.steps import Step
 
 _PROMPTS_REMEMBERED = 4096  # 12 MB where a model has 768 dimensions
@@ -124,7 +125,10 @@ def stacked(arrays: Sequence[NDArray[Any]]) -> torch.Tensor:
 
 
 def cosine_reward(
-    prompts: Prompts, reading: Reading, published: Callable[[torch.Tensor], torch.Tensor]
+    choice: RewardChoice,
+    prompts: Prompts,
+    reading: Reading,
+    published: Callable[[torch.Tensor], torch.Tensor],
 ) -> RewardModel:
     """Raw: the cosine of picture and prompt. `published` takes raw scores, (B), to the scale in print."""
     model = prompts.model
@@ -137,12 +141,13 @@ def cosine_reward(
         texts, cut = zip(*prepared, strict=True)
         pixels_BCHW = reading.standardised(stacked(cut))
         raw_B = (prompts(list(texts)) * embedded(model, pixels_BCHW)).sum(-1)
-        return scores(raw_B, published(raw_B))
+        return scores(choice, raw_B, published(raw_B))
 
     @torch.inference_mode()
     def place(cut: Sequence[NDArray[Any]]) -> list[list[float]]:
         """Each picture's embedding, (D), of its own length."""
         found: list[list[float]] = seen(model, reading.standardised(stacked(cut))).tolist()
+        require_finite(choice, chain.from_iterable(found))
         return found
 
     return RewardModel(prepare, score, features=Step(reading.cut, place))

@@ -15,6 +15,7 @@ def load(choice: RewardChoice) -> RewardModel:
     """
     model = clip.load_model(choice.model, choice.revision, choice.dtype)
     return clip.cosine_reward(
+        choice,
         clip.load_prompts(choice, model),
         clip.load_processor(choice),
         published=lambda raw_B: 100 * raw_B.clamp(min=0),

@@ -56,6 +56,7 @@ def load(choice: RewardChoice) -> RewardModel:
         None, config=config, state_dict=weights, dtype=getattr(torch, choice.dtype), device_map={"": device()}
     )
     return clip.cosine_reward(
+        choice,
         clip.load_prompts(choice, model),
         clip.Reading(partial(letterboxed, side=clip.side(model)), standardised),
         published=lambda raw_B: 100 * raw_B,

@@ -61,7 +61,7 @@ def load(choice: RewardChoice) -> RewardModel:
     def score(batch: Sequence[_Read]) -> list[Score]:
         tokens_BT, present_BT, cut_BCHW = map(stacked, zip(*batch, strict=True))
         raw_B = network(standardised(cut_BCHW / 255).to(dtype), tokens_BT, present_BT.bool())
-        return scores(raw_B, (raw_B - _MEAN) / _SD)
+        return scores(choice, raw_B, (raw_B - _MEAN) / _SD)
 
     return RewardModel(prepare, score)
 

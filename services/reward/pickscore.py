@@ -14,6 +14,7 @@ def load(choice: RewardChoice) -> RewardModel:
     model = clip.load_model(choice.model, choice.revision, choice.dtype)
     temperature = model.logit_scale.exp().detach()
     return clip.cosine_reward(
+        choice,
         clip.load_prompts(choice, model),
         clip.load_processor(choice),
         published=lambda raw_B: raw_B * temperature,

@@ -94,3 +94,18 @@ def test_a_prompt_is_read_once_and_the_same_whoever_is_asked_about_beside_it(tmp
     assert again == together
     alone = [fresh([judged, judged])[0] for judged in pair]
     assert alone == together
+
+
+def test_a_score_that_is_no_number_names_the_model_and_the_way_out(tmp_path: Path) -> None:
+    """Half precision ends at 65,504: beyond it embeddings are infinite, and their cosine is none."""
+    write_clip_base(tmp_path, "quick_gelu")
+    beyond = WEIGHTS | {"visual_projection.weight": 60_000 * torch.ones(48, 96)}
+    folder = write_clip(tmp_path, beyond, "quick_gelu")
+    model = clipscore.load(RewardChoice(kind="clipscore", model=folder, dtype="float16"))
+    (image, *_) = pictures()
+    assert model.features is not None
+    for ask in (lambda: model([Judged(PROMPTS[0], image)]), lambda: model.features([image])):
+        with pytest.raises(ModelFailure) as failed:
+            ask()
+        assert f"clipscore {folder} gave " in failed.value.detail
+        assert "in float16: give it `dtype: float32` in the profile" in failed.value.detail
