@@ -57,8 +57,12 @@ def check_folders(request: Request, caller: Caller, spec: RunSpec) -> None:
     if "admin" in caller.scopes:
         return
     profile: Profile = request.app.state.profile
-    ours = {profile.generation.model, *(reward.model for reward in profile.rewards.values())}
-    models = {"base": spec.base, "objective.relation_model": getattr(spec.objective, "relation_model", None)}
+    rewards = profile.rewards.values()
+    ours = {profile.generation.model, *(name for reward in rewards for name in (reward.model, reward.base))}
+    models = {"base": spec.base} | {
+        f"objective.{field}": getattr(spec.objective, field, None)
+        for field in ("relation_model", "relation_base")
+    }
     named = {field: model for field, model in models.items() if model not in (None, *ours)}
     folders = {field: model for field, model in named.items() if not _HUB_ID.fullmatch(str(model))}
     if spec.data.pick_a_pic is not None:

@@ -212,8 +212,21 @@ def _with_defaults(spec: RunSpec, profile: Profile) -> RunSpec:
     if isinstance(spec.objective, Anchored) and spec.objective.anchor_weight is None:
         missing["anchor_weight"] = profile.training.anchor_weight
     if isinstance(spec.objective, DiffusionRpo) and spec.objective.relation_model is None:
-        missing["relation_model"] = next(iter(profile.rewards.values())).model
+        missing |= _relation_model(profile)
     return complete.model_copy(update={"objective": spec.objective.model_copy(update=missing)})
+
+
+def _relation_model(profile: Profile) -> dict[str, object]:
+    """The profile's first reward model that is a CLIPModel; nothing, where it has none."""
+    for reward in profile.rewards.values():
+        if reward.is_clip:
+            return {
+                "relation_model": reward.model,
+                "relation_revision": reward.revision,
+                "relation_base": reward.base,
+                "relation_base_revision": reward.base_revision,
+            }
+    return {}
 
 
 async def _with_decisions_known(spec: RunSpec, decisions: DecisionReader) -> RunSpec:

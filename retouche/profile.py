@@ -89,6 +89,11 @@ class RewardChoice(ModelChoice):
     base_revision: str | None = None
     margin: Annotated[float, Field(ge=0)] = 0.0
 
+    @property
+    def is_clip(self) -> bool:
+        """Is `model` a CLIPModel? hpsv2 has open_clip's names for the tensors of one."""
+        return self.kind in ("clip", "pickscore", "clipscore")
+
 
 class TrainingProfile(Payload):
     """Defaults of training runs on the profile's generation model."""

@@ -18,9 +18,14 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
 )
+from transformers.utils.hub import cached_file
 
-from retouche.identity import identify
+from retouche.errors import BadRequest
+from retouche.identity import identify, together
+from trainer.refusal import refused
 from trainer.whole import load_whole
+
+_RELATION_MODEL = "objective.relation_model"
 
 
 @dataclass(frozen=True)
@@ -127,27 +132,51 @@ class Encoders:
 
 @dataclass(frozen=True)
 class RelationModel:
-    """A CLIPModel, folder or Hub id, that says how near two images with their prompts are."""
+    """A CLIPModel, folder or Hub id, that says how near two images with their prompts are.
+
+    `base`: where its tokenizer and image processor lie, if not beside its weights.
+    """
 
     model: str
     revision: str | None = None
+    base: str | None = None
+    base_revision: str | None = None
 
     @cached_property
     def identity(self) -> str:
-        return _short(str(identify(self.model, self.revision)))
+        weights = identify(self.model, self.revision)
+        if self.base is None:
+            return _short(str(weights))
+        return _short(str(together(weights, identify(self.base, self.base_revision))))
 
     @cached_property
     def _clip(self) -> Any:
-        field = "objective.relation_model"
-        clip: Any = load_whole(CLIPModel, self.model, self.revision, torch.float32, field=field)
+        clip: Any = load_whole(CLIPModel, self.model, self.revision, torch.float32, field=_RELATION_MODEL)
         return clip.eval().to(_device())
 
     @cached_property
     def _readers(self) -> tuple[Any, CLIPImageProcessorPil]:
         """Of prompts and of images."""
-        revision = self.revision or "main"
-        processor = CLIPImageProcessorPil.from_pretrained(self.model, revision=revision)
-        return AutoTokenizer.from_pretrained(self.model, revision=revision), processor
+        named, revision = self.model, self.revision or "main"
+        if self.base is not None:
+            named, revision = self.base, self.base_revision or "main"
+        try:
+            cached_file(named, "tokenizer_config.json", revision=revision)
+            tokenizer = AutoTokenizer.from_pretrained(named, revision=revision)
+            processor = CLIPImageProcessorPil.from_pretrained(named, revision=revision)
+        except (OSError, ValueError) as error:
+            raise _no_readers(named, str(error)) from None
+        if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # as transformers makes it without files
+            raise _no_readers(named, "its tokenizer has no vocabulary")
+        return tokenizer, processor
+
+    def check(self) -> None:
+        """Refuse a model without tokenizer or image processor; its weights are read when first needed.
+
+        Raises:
+            BadRequest: one of them cannot be read; says where it was looked for.
+        """
+        _ = self._readers
 
     def unload(self) -> None:
         """Give the model's memory back; what needs it again loads it again."""
@@ -172,6 +201,14 @@ class RelationModel:
         pictures = self._clip.get_image_features(pixels).pooler_output
         sides = [torch.nn.functional.normalize(side, dim=-1) for side in (texts, pictures)]
         return [{"relation": row} for row in (torch.cat(sides, dim=-1) / 2**0.5).cpu()]
+
+
+def _no_readers(named: str, problem: str) -> BadRequest:
+    return refused(
+        _RELATION_MODEL,
+        f"{named} gives no tokenizer and image processor ({problem}); as objective.relation_base name the "
+        "folder or Hub id that the model was trained from",
+    )
 
 
 def _pixels(image: Image.Image, side: int) -> torch.Tensor:

@@ -155,11 +155,8 @@ def _pairs(remote: Remote, spec: RunSpec, cancelled: Cancelled) -> Pairs:
     """The pairs that the specification names, encoded; WaitCancelled if told to stop before they are."""
     data, relations = spec.data, None
     if isinstance(spec.objective, DiffusionRpo):
-        if spec.objective.relation_model is None:
-            raise refused(
-                "objective.relation_model", "diffusion_rpo needs a CLIP model; name a folder or Hub id"
-            )
-        relations = RelationModel(located(spec.objective.relation_model))
+        relations = _relations(spec.objective)
+        relations.check()
     encoding = Encoding(Encoders(_base(spec), spec.revision), relations)
     store, flips = remote.store, data.horizontal_flips
     if data.follow and data.job:
@@ -194,6 +191,18 @@ def _pairs(remote: Remote, spec: RunSpec, cancelled: Cancelled) -> Pairs:
     encode_pairs(store, encoding, found, flips, told)
     encoding.unload()
     return EncodedPairs(store, encoding, found, spec.seed)
+
+
+def _relations(objective: DiffusionRpo) -> RelationModel:
+    """The CLIP model of the objective, which the gateway has filled in where the user named none."""
+    if objective.relation_model is None:
+        raise refused("objective.relation_model", "diffusion_rpo needs a CLIP model; name a folder or Hub id")
+    return RelationModel(
+        located(objective.relation_model),
+        objective.relation_revision,
+        located(objective.relation_base) if objective.relation_base else None,
+        objective.relation_base_revision,
+    )
 
 
 def _base(spec: RunSpec) -> str:

@@ -95,6 +95,20 @@ class DiffusionRpo(Anchored):
     relation_model: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
         default=None, description="a CLIPModel folder or Hub id; none: the profile's first CLIP reward model"
     )
+    relation_revision: str | None = None
+    relation_base: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
+        default=None,
+        description="where the relation model's tokenizer and image processor lie; none: in its own folder",
+    )
+    relation_base_revision: str | None = None
+
+    @model_validator(mode="after")
+    def _of_a_named_model(self) -> Self:
+        if self.relation_model is None and (self.relation_revision or self.relation_base):
+            raise ValueError(
+                "`relation_revision` and `relation_base` mean nothing without a `relation_model`"
+            )
+        return self
 
 
 class RichDpo(Anchored):

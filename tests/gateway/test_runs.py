@@ -5,16 +5,19 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import yaml
 from fastapi import FastAPI
 
 from gateway.app import create_app
 from gateway.settings import Settings
 from retouche.contract.runs import TrainingMetrics
 from retouche.coordination import TRAIN_QUEUE
+from retouche.profile import load_profile
 from retouche.store import ObjectStore, run, run_path
 from tests.gateway.server import serve
 from tests.trainer import worlds
 
+READ_BY = {"revision", "base", "base_revision"}
 METRICS = TrainingMetrics(
     step=10,
     loss=0.6,
@@ -54,6 +57,32 @@ def test_what_a_run_leaves_out_the_profile_says(gateway: httpx2.Client, job: str
     assert spec["objective"]["relation_model"] == "shapes/models/reward_clip"
 
 
+@pytest.mark.parametrize("profile", ["sd15", "sdxl", "modern"])
+def test_a_relation_model_comes_with_its_revision_and_what_reads_for_it(
+    settings: Settings, job: str, profile: str
+) -> None:
+    with serve(create_app(settings.model_copy(update={"profile": profile}))) as gateway:
+        spec = submit(gateway, data={"job": job}, objective={"name": "diffusion_rpo"}).json()["spec"]
+    pickscore = load_profile(profile).rewards["pickscore"]
+    assert {name: spec["objective"][f"relation_{name}"] for name in ("model", *READ_BY)} == {
+        "model": "yuvalkirstain/PickScore_v1"
+    } | pickscore.model_dump(include=READ_BY)
+
+
+def test_the_relation_model_is_the_first_reward_model_that_is_a_clip(
+    settings: Settings, job: str, tmp_path: Path
+) -> None:
+    profile = load_profile("sd15")
+    reordered = dict(reversed(profile.rewards.items()))
+    assert next(iter(reordered)) == "aesthetic"
+    changed = profile.model_copy(update={"rewards": reordered}).model_dump(mode="json")
+    (tmp_path / "aesthetic_first.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    path = str(tmp_path / "aesthetic_first.yaml")
+    with serve(create_app(settings.model_copy(update={"profile": path}))) as gateway:
+        spec = submit(gateway, data={"job": job}, objective={"name": "diffusion_rpo"}).json()["spec"]
+    assert spec["objective"]["relation_model"] == "yuvalkirstain/PickScore_v1"
+
+
 def test_the_folders_of_the_profile_may_lie_with_the_trainer_alone(
     settings: Settings, job: str, tmp_path: Path
 ) -> None:
@@ -73,6 +102,7 @@ def test_the_folders_of_the_profile_may_lie_with_the_trainer_alone(
         ({"base": "shapes/models/critic"}, 422, "no unet"),
         ({"base": "shapes/" + "x" * 400}, 422, "File name too long"),
         ({"objective": {"name": "ppo"}}, 422, "objective"),
+        ({"objective": {"name": "diffusion_rpo", "relation_base": "some/clip"}}, 422, "relation_base"),
         ({"data": {}}, 422, "job"),
         ({"data": {"pick_a_pic": "here", "follow": True}}, 422, "follow"),
         ({"optimisation": {"steps": 0}}, 422, "steps"),

@@ -14,6 +14,7 @@ from tests.gateway.test_images import RED, encoded
 Key = dict[str, str]
 
 JOB = {"prompts": ["a red circle"]}
+RELATIVE = {"name": "diffusion_rpo", "relation_model": "example/clip"}
 TEXT = {"content-type": "text/plain"}
 
 
@@ -100,7 +101,8 @@ def test_what_another_tenant_has_is_no_part_of_anything(
         ({"data": {"pick_a_pic": "/data/exports/theirs"}}, "data.pick_a_pic"),
         ({"base": "/data/runs/run-0123456789abcdef/artifacts"}, "base"),
         ({"base": "../runs/theirs"}, "base"),
-        ({"objective": {"name": "diffusion_rpo", "relation_model": "/data"}}, "objective.relation_model"),
+        ({"objective": RELATIVE | {"relation_model": "/data"}}, "objective.relation_model"),
+        ({"objective": RELATIVE | {"relation_base": "../theirs"}}, "objective.relation_base"),
     ],
 )
 def test_folders_that_the_trainer_can_read_are_the_operators_to_name(

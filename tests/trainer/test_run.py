@@ -20,6 +20,7 @@ from retouche.client import Retouche
 from retouche.contract.payload import LOCAL
 from retouche.contract.runs import (
     DiffusionDpo,
+    DiffusionRpo,
     Full,
     Lora,
     Optimisation,
@@ -204,6 +205,21 @@ def test_a_base_that_is_gone_fails_the_run_with_the_reason(
     assert ended.state == "failed"
     assert "nobody/nothing" in (ended.error or "")
     assert ended.artifacts == []
+
+
+def test_a_relation_model_that_reads_nothing_fails_the_run_before_anything_is_encoded(
+    client: Retouche, store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "weights").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(MODELS / "reward_clip" / name, tmp_path / "weights")
+    relative = DiffusionRpo(relation_model=str(tmp_path / "weights"))
+    spec = short_run(worlds.finished_job(store)).model_copy(update={"objective": relative})
+    with trainer(store, redis_url, tmp_path / "runs"):
+        ended = client.wait_run(client.submit_run(spec).id)
+    assert ended.state == "failed"
+    assert (ended.error or "").startswith("objective.relation_model: ")
+    assert not (Path(store.url) / "latents").exists()
 
 
 def test_a_trainer_that_is_asked_for_one_run_ends_after_it(

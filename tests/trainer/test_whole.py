@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -14,6 +15,7 @@ from shapes.train.loop import MODELS
 from trainer.encoders import Encoders, RelationModel
 from trainer.policy import load
 
+CLIP = MODELS / "reward_clip"
 PICTURE = Image.new("RGB", (64, 64), "red")
 
 
@@ -41,10 +43,50 @@ def test_a_tensor_that_a_base_lacks_is_named(
 
 
 def test_a_tensor_that_a_relation_model_lacks_is_named(tmp_path: Path) -> None:
-    model = Path(shutil.copytree(MODELS / "reward_clip", tmp_path / "clip"))
+    model = Path(shutil.copytree(CLIP, tmp_path / "clip"))
     without_one(model, "model.safetensors", "visual_projection.weight")
     with pytest.raises(BadRequest, match=r"objective\.relation_model: .* \(visual_projection\.weight\)"):
         RelationModel(str(model)).embed(["a circle"], [PICTURE])
+
+
+def clip_files(folder: Path, *names: str) -> str:
+    """A folder with some of the files of a CLIP."""
+    folder.mkdir()
+    for name in names:
+        shutil.copy(CLIP / name, folder / name)
+    return str(folder)
+
+
+def test_a_relation_model_reads_with_the_tokenizer_and_image_processor_of_its_base(tmp_path: Path) -> None:
+    """Published reward models come as weights alone."""
+    weights = clip_files(tmp_path / "weights", "config.json", "model.safetensors")
+    apart, whole = RelationModel(weights, base=str(CLIP)), RelationModel(str(CLIP))
+    apart.check()
+    embedded = [model.embed(["a red circle"], [PICTURE])[0]["relation"] for model in (apart, whole)]
+    assert torch.equal(*embedded)
+
+
+@pytest.mark.parametrize(
+    ("there", "lacking"),
+    [
+        (("config.json",), "tokenizer_config.json"),
+        (("config.json", "tokenizer_config.json", "tokenizer.json"), "preprocessor_config.json"),
+    ],
+)
+def test_a_relation_model_that_cannot_read_is_refused_before_it_embeds_anything(
+    tmp_path: Path, there: tuple[str, ...], lacking: str
+) -> None:
+    model = clip_files(tmp_path / "clip", *there)
+    with pytest.raises(BadRequest, match=rf"(?s)objective\.relation_model: .*{lacking}.*relation_base"):
+        RelationModel(model).check()
+
+
+def test_a_tokenizer_without_a_vocabulary_is_refused(tmp_path: Path) -> None:
+    """transformers makes one all the same, which reads every prompt alike."""
+    model = clip_files(tmp_path / "clip", "config.json", "preprocessor_config.json")
+    (tmp_path / "clip" / "tokenizer_config.json").write_text('{"tokenizer_class": "CLIPTokenizer"}')
+    with pytest.raises(BadRequest, match=r"objective\.relation_model: .*has no vocabulary"):
+        RelationModel(model).check()
 
 
 def test_a_base_without_safetensors_is_refused(tmp_path: Path) -> None:
