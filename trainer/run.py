@@ -9,8 +9,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from trainer.encode import Encoding, encode_pairs
 from trainer.encoded import EncodedPairs
 from trainer.encoders import Encoders, RelationModel
 from trainer.loop import Cancelled, train
+from trainer.pairs import TrainingPair
 from trainer.policy import Policy, check_base, load
 from trainer.refusal import refused
 from trainer.remote import Remote
@@ -43,6 +45,9 @@ from trainer.sources.pick_a_pic import folder_pairs
 from trainer.sources.stream import StreamedPairs
 
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# How long the others wait while the first process alone imports and encodes, which may take days; if it dies,
+# the launcher ends them.
+_PATIENCE = timedelta(days=30)
 _log = logging.getLogger("retouche.trainer")
 
 
@@ -55,7 +60,7 @@ def main(run_id: str) -> int:
     signal.signal(signal.SIGTERM, lambda *_: told.set())  # the first process decides for all of them
     die_with_parent()
     settings = Settings()
-    processes: Any = PartialState(cpu=not torch.accelerator.is_available())
+    processes: Any = PartialState(cpu=not torch.accelerator.is_available(), timeout=_PATIENCE)
     remote = Remote(ObjectStore(settings.store), Redis.from_url(settings.redis_url), run_id)
     folder = settings.runs_folder / run_id
     if processes.is_main_process:
@@ -67,15 +72,15 @@ def main(run_id: str) -> int:
 def _lead(remote: Remote, folder: Path, cancelled: Cancelled, processes: int) -> int:
     began = time.monotonic()
     if remote.ended():
-        _agreed(False)
+        _agreed(None)
         return 0
     try:
         spec = remote.record().spec
         pairs = _prepared(remote, spec, folder, cancelled, processes)
-        _agreed(True)
+        _agreed(pairs.pairs if isinstance(pairs, EncodedPairs) else ())  # nobody else follows a stream
         _train(remote, spec, folder, pairs, cancelled, began)
     except WaitCancelled:  # while pairs were encoded; what has been stays
-        _agreed(False)
+        _agreed(None)
         remote.cancelled()
     except RetoucheError as error:
         if error.retryable or isinstance(error, StoreFull):  # it may pass: the run is tried again
@@ -89,17 +94,17 @@ def _lead(remote: Remote, folder: Path, cancelled: Cancelled, processes: int) ->
 
 def _assist(remote: Remote, folder: Path) -> int:
     """A process that is not the first: trains what that one has prepared, and reports nothing."""
-    if not _agreed(False):
+    pairs = _agreed(None)
+    if pairs is None:
         return 0
     spec = remote.record().spec
-    pairs = _pairs(remote, spec, lambda: False)
-    train(spec, _policy(spec), pairs, folder)
+    train(spec, _policy(spec), EncodedPairs(remote.store, _encoding(spec), pairs, spec.seed), folder)
     return 0
 
 
-def _agreed(go: bool) -> bool:
-    """What the first process says, told to all."""
-    said = [go]
+def _agreed(pairs: Sequence[TrainingPair] | None) -> Sequence[TrainingPair] | None:
+    """What the first process says, told to all: the pairs to train on, None where nothing is to be done."""
+    said = [pairs]
     broadcast_object_list(said)
     return said[0]
 
@@ -153,11 +158,9 @@ def _train(
 
 def _pairs(remote: Remote, spec: RunSpec, cancelled: Cancelled) -> Pairs:
     """The pairs that the specification names, encoded; WaitCancelled if told to stop before they are."""
-    data, relations = spec.data, None
-    if isinstance(spec.objective, DiffusionRpo):
-        relations = _relations(spec.objective)
-        relations.check()
-    encoding = Encoding(Encoders(_base(spec), spec.revision), relations)
+    data, encoding = spec.data, _encoding(spec)
+    if encoding.relations is not None:
+        encoding.relations.check()
     store, flips = remote.store, data.horizontal_flips
     if data.follow and data.job:
         return StreamedPairs(
@@ -193,16 +196,20 @@ def _pairs(remote: Remote, spec: RunSpec, cancelled: Cancelled) -> Pairs:
     return EncodedPairs(store, encoding, found, spec.seed)
 
 
-def _relations(objective: DiffusionRpo) -> RelationModel:
-    """The CLIP model of the objective, which the gateway has filled in where the user named none."""
+def _encoding(spec: RunSpec) -> Encoding:
+    """The models that encode, not loaded; the gateway has filled in a relation model where none was named."""
+    objective, encoders = spec.objective, Encoders(_base(spec), spec.revision)
+    if not isinstance(objective, DiffusionRpo):
+        return Encoding(encoders)
     if objective.relation_model is None:
         raise refused("objective.relation_model", "diffusion_rpo needs a CLIP model; name a folder or Hub id")
-    return RelationModel(
+    relations = RelationModel(
         located(objective.relation_model),
         objective.relation_revision,
         located(objective.relation_base) if objective.relation_base else None,
         objective.relation_base_revision,
     )
+    return Encoding(encoders, relations)
 
 
 def _base(spec: RunSpec) -> str:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -158,26 +157,8 @@ def test_mirrored_latents_are_those_of_the_mirrored_pictures(store: ObjectStore)
         assert torch.allclose(latents, Encoders(BASE).encode([mirrored])[0]["latents"], atol=1e-4)
 
 
-def pick_a_pic(folder: Path, store: ObjectStore, **columns: object) -> str:
-    """A folder of three labelled rows: the first image better, the second better, a tie."""
-    pairs = run(finished_pairs(store, worlds.finished_job(store)))
-    images = [run(store.get_image(image)) for image in (pairs[0].chosen, pairs[0].rejected)]
-    table = {
-        "jpg_0": [images[0]] * 3,
-        "jpg_1": [images[1]] * 3,
-        "label_0": [1.0, 0.0, 0.5],
-        "label_1": [0.0, 1.0, 0.5],
-        "caption": ["a red circle"] * 3,
-        "has_label": [True] * 3,
-    } | columns
-    (folder / "data").mkdir(parents=True)
-    kept = {name: values for name, values in table.items() if values is not None}
-    pq.write_table(pa.table(kept), folder / "data" / "train-00000-of-00001.parquet")
-    return str(folder)
-
-
 def test_a_pick_a_pic_folder_gives_pairs_and_drops_ties(tmp_path: Path, store: ObjectStore) -> None:
-    imported = run(folder_pairs(store, pick_a_pic(tmp_path / "some_pickapic", store)))
+    imported = run(folder_pairs(store, worlds.pick_a_pic(tmp_path / "some_pickapic", store)))
     first, second = imported.pairs
     assert (first.chosen, first.rejected) == (second.rejected, second.chosen)
     assert imported.dropped == {"tie": 1}
@@ -187,24 +168,24 @@ def test_a_pick_a_pic_folder_gives_pairs_and_drops_ties(tmp_path: Path, store: O
 def test_a_damaged_image_is_counted_and_named_and_the_rest_goes_on(
     tmp_path: Path, store: ObjectStore
 ) -> None:
-    folder = pick_a_pic(tmp_path / "some_pickapic", store, jpg_0=[b"not an image"] + [b"x"] * 2)
+    folder = worlds.pick_a_pic(tmp_path / "some_pickapic", store, jpg_0=[b"not an image"] + [b"x"] * 2)
     with pytest.raises(BadRequest, match="unreadable_image"):
         run(folder_pairs(store, folder))
 
 
 def test_a_folder_without_a_column_is_refused_with_its_name(tmp_path: Path, store: ObjectStore) -> None:
     with pytest.raises(BadRequest, match="'caption'"):
-        run(folder_pairs(store, pick_a_pic(tmp_path / "some_pickapic", store, caption=None)))
+        run(folder_pairs(store, worlds.pick_a_pic(tmp_path / "some_pickapic", store, caption=None)))
     with pytest.raises(BadRequest, match="no data/train"):
         run(folder_pairs(store, str(tmp_path)))
 
 
 def test_a_column_of_another_type_is_refused_with_its_name(tmp_path: Path, store: ObjectStore) -> None:
     with pytest.raises(BadRequest, match="'label_0'"):
-        run(folder_pairs(store, pick_a_pic(tmp_path / "text", store, label_0=["yes", "no", "no"])))
+        run(folder_pairs(store, worlds.pick_a_pic(tmp_path / "text", store, label_0=["yes", "no", "no"])))
     wrapped = [{"bytes": b"x", "path": "x"}] * 3
     with pytest.raises(BadRequest, match=r"'jpg_1'.*binary"):
-        run(folder_pairs(store, pick_a_pic(tmp_path / "image", store, jpg_1=wrapped)))
+        run(folder_pairs(store, worlds.pick_a_pic(tmp_path / "image", store, jpg_1=wrapped)))
 
 
 def test_rows_that_prefer_neither_image_are_dropped_and_counted(tmp_path: Path, store: ObjectStore) -> None:
@@ -213,7 +194,7 @@ def test_rows_that_prefer_neither_image_are_dropped_and_counted(tmp_path: Path, 
         "label_1": pa.array([0.0, 1.0, 0.0]),
         "are_different": [True, True, False],
     }
-    imported = run(folder_pairs(store, pick_a_pic(tmp_path / "some_pickapic", store, **columns)))
+    imported = run(folder_pairs(store, worlds.pick_a_pic(tmp_path / "some_pickapic", store, **columns)))
     assert len(imported.pairs) == 1
     assert imported.dropped == {"no_label": 1, "same_image": 1}
 

@@ -75,6 +75,14 @@ def trainer(store: ObjectStore, redis_url: str, runs: Path, processes: int = 1) 
         process.wait(timeout=60)
 
 
+def accepted(store: ObjectStore, spec: RunSpec) -> str:
+    """A run as the gateway leaves it in the store; for `python -m trainer.run`."""
+    run_id = spec.run_id(LOCAL)
+    record = RunRecord(id=run_id, tenant=LOCAL, spec=spec, created_at=datetime.now(UTC))
+    run(store.create(run_path(run_id, "spec.json"), record.model_dump_json().encode()))
+    return run_id
+
+
 @pytest.fixture
 def client(store: ObjectStore, redis_url: str) -> Iterator[Retouche]:
     """A client of a gateway on the test's store and Redis."""
@@ -123,10 +131,8 @@ def test_a_killed_run_goes_on_on_another_machine_and_ends_with_the_same_bytes(
     spec = short_run(worlds.finished_job(store), steps=12)
     other = ObjectStore(str(tmp_path / "other"))
     shutil.copytree(store.url, other.url, dirs_exist_ok=True)
-    run_id = spec.run_id(LOCAL)
-    for each in (store, other):
-        record = RunRecord(id=run_id, tenant=LOCAL, spec=spec, created_at=datetime.now(UTC))
-        run(each.create(run_path(run_id, "spec.json"), record.model_dump_json().encode()))
+    run_id = accepted(store, spec)
+    assert accepted(other, spec) == run_id
     command = [sys.executable, "-m", "trainer.run", run_id]
     subprocess.run(command, check=True, cwd=CHECKOUT, env=environment(store, redis_url, tmp_path / "a"))
 
@@ -157,6 +163,26 @@ def test_two_processes_train_what_one_does(
     alone, together = (_lora(store, submitted.id) for submitted in (one, two))
     for name, weight in alone.items():
         assert torch.allclose(weight, together[name], atol=5e-4), name  # half of what a step moves
+
+
+def test_two_processes_train_on_a_folder_that_only_the_first_reads(
+    store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    """It may take hours, and the folder may have changed in between."""
+    data = TrainingData(pick_a_pic=worlds.pick_a_pic(tmp_path / "folder", store))
+    spec = short_run(worlds.finished_job(store), steps=2, batch_size=1).model_copy(update={"data": data})
+    run_id = accepted(store, spec)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    ended = subprocess.run(
+        [*launch, "-m", "trainer.run", run_id],
+        cwd=CHECKOUT,
+        env=environment(store, redis_url, tmp_path / "runs"),
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert _finished(store, run_id)
+    assert (ended.stdout + ended.stderr).count("2 pairs, dropped") == 1
 
 
 def test_several_processes_cannot_follow_a_running_job(
@@ -237,9 +263,7 @@ def test_a_run_that_is_told_to_stop_while_it_encodes_its_pairs_does(
     store: ObjectStore, redis_url: str, tmp_path: Path
 ) -> None:
     spec = short_run(worlds.finished_job(store, shards=1, pairs=150))
-    run_id = spec.run_id(LOCAL)
-    record = RunRecord(id=run_id, tenant=LOCAL, spec=spec, created_at=datetime.now(UTC))
-    run(store.create(run_path(run_id, "spec.json"), record.model_dump_json().encode()))
+    run_id = accepted(store, spec)
     command = [sys.executable, "-m", "trainer.run", run_id]
     process = subprocess.Popen(command, cwd=CHECKOUT, env=environment(store, redis_url, tmp_path))
     encoded = Path(store.url)

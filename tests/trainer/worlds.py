@@ -2,7 +2,10 @@
 
 import random
 from datetime import UTC, datetime
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from retouche.contract.jobs import CurationSpec, JobRecord, JobReport, ModelIdentities, PreferencePair
@@ -54,6 +57,24 @@ def finished_job(store: ObjectStore, shards: int = 2, pairs: int = 4) -> str:
     for shard in range(shards):
         finish(store, job_id, shard, pairs)
     return job_id
+
+
+def pick_a_pic(folder: Path, store: ObjectStore, **columns: object) -> str:
+    """A folder of three labelled rows: the first image better, the second better, a tie."""
+    pair = finish(store, submit(store), 0)[0]
+    images = [run(store.get_image(image)) for image in (pair.chosen, pair.rejected)]
+    table = {
+        "jpg_0": [images[0]] * 3,
+        "jpg_1": [images[1]] * 3,
+        "label_0": [1.0, 0.0, 0.5],
+        "label_1": [0.0, 1.0, 0.5],
+        "caption": ["a red circle"] * 3,
+        "has_label": [True] * 3,
+    } | columns
+    (folder / "data").mkdir(parents=True)
+    kept = {name: values for name, values in table.items() if values is not None}
+    pq.write_table(pa.table(kept), folder / "data" / "train-00000-of-00001.parquet")
+    return str(folder)
 
 
 def _pair(store: ObjectStore, scene: Scene, rng: random.Random, index: int) -> PreferencePair:
