@@ -3,7 +3,7 @@
 checkpoints/<step>/weights.safetensors      the trained weights
 checkpoints/<step>/average.safetensors      their moving average, where there is one
 checkpoints/<step>/optimizer.safetensors    AdamW's moments, `<name>.<moment>`
-checkpoints/<step>/state.json               step, positions used, specification, loss scale, source
+checkpoints/<step>/state.json               step, positions used, specification, loss scale, source, digest
 
 Noise, order and learning rate are functions of seed and step: there is no random state to save.
 """
@@ -37,6 +37,7 @@ class Checkpoint:
     average: Weights | None
     loss_scale: dict[str, Any]
     source: JsonObject
+    data_digest: str
 
 
 def write(folder: Path, checkpoint: Checkpoint, spec: RunSpec) -> Path:
@@ -54,6 +55,7 @@ def write(folder: Path, checkpoint: Checkpoint, spec: RunSpec) -> Path:
         "positions": checkpoint.positions,
         "loss_scale": checkpoint.loss_scale,
         "source": checkpoint.source,
+        "data_digest": checkpoint.data_digest,
         "spec": spec.model_dump(mode="json"),
     }
     (aside / "state.json").write_text(json.dumps(state, indent=2) + "\n")
@@ -74,17 +76,23 @@ def last_step(folder: Path) -> int:
     return max((int(path.name) for path in finished(folder)), default=0)
 
 
-def newest(folder: Path, spec: RunSpec) -> Checkpoint | None:
+def newest(folder: Path, spec: RunSpec, data_digest: str) -> Checkpoint | None:
     """The last checkpoint of a run, None where there is none.
 
     Raises:
-        Conflict: it belongs to another specification; names the fields that differ.
+        Conflict: it belongs to another specification; names the fields that differ. Or to other pairs, where
+            they are not those of a running job.
     """
     if not (found := finished(folder)):
         return None
     last = found[-1]
     state = json.loads((last / "state.json").read_text())
     _same(state["spec"], spec.model_dump(mode="json"), last)
+    if state["data_digest"] != data_digest and not spec.data.follow:
+        raise Conflict(
+            f"the checkpoint {last} was made with other pairs (digest {state['data_digest']}) than there are "
+            f"now ({data_digest}); put the data back as they were, or submit a run of another seed"
+        )
     average = last / "average.safetensors"
     return Checkpoint(
         state["step"],
@@ -94,6 +102,7 @@ def newest(folder: Path, spec: RunSpec) -> Checkpoint | None:
         load_file(average) if average.exists() else None,
         state["loss_scale"],
         state["source"],
+        state["data_digest"],
     )
 
 

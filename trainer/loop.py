@@ -77,7 +77,8 @@ def train(
 
     Raises:
         TrainingStopped: the loss is not finite or the policy collapses; the last checkpoint is a good one.
-        Conflict: the checkpoint in `folder` belongs to another specification or number of processes.
+        Conflict: the checkpoint in `folder` belongs to another specification, other pairs or another number
+            of processes.
     """
     how = spec.optimisation
     training = prepare(spec, policy, pairs)
@@ -223,8 +224,8 @@ def _checkpoint(training: Training, step: int, folder: Path, saved: Callable[[Pa
     if accelerator.is_main_process:
         optimizer = checkpoints.moments(_adam(training), list(weights))
         scale = dict(accelerator.scaler.state_dict()) if accelerator.scaler else {}
-        source = training.pairs.state()
-        made = Checkpoint(step, positions, weights, optimizer, training.average, scale, source)
+        source, digest = training.pairs.state(), training.pairs.digest
+        made = Checkpoint(step, positions, weights, optimizer, training.average, scale, source, digest)
         saved(checkpoints.write(folder, made, training.spec))
         training.pairs.checkpointed(positions)
     accelerator.wait_for_everyone()
@@ -232,7 +233,7 @@ def _checkpoint(training: Training, step: int, folder: Path, saved: Callable[[Pa
 
 def _resumed(training: Training, folder: Path) -> int:
     """Load the newest checkpoint, if there is one; the step to go on with."""
-    saved = checkpoints.newest(folder, training.spec)
+    saved = checkpoints.newest(folder, training.spec, training.pairs.digest)
     if saved is None:
         return 0
     if saved.positions != saved.step * training.effective_batch:

@@ -183,6 +183,14 @@ def test_another_specification_does_not_resume(tmp_path: Path) -> None:
         run(tmp_path, spec(DiffusionDpo(beta=1.0), steps=1))
 
 
+def test_other_pairs_do_not_resume(tmp_path: Path) -> None:
+    """A folder may change under a run: the same positions would be other pairs."""
+    short = spec(DiffusionDpo(), steps=1)
+    run(tmp_path, short)
+    with pytest.raises(Conflict, match="other pairs"):
+        train(short, policy(tmp_path / "base", short.tuning), NoisePairs(count=11), tmp_path)
+
+
 def test_a_base_that_cannot_be_trained_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="no Stable Diffusion pipeline"):
         check_base(str(tmp_path))
