@@ -1,6 +1,7 @@
 """A run in the object store: its specification, its log, its checkpoints, how it ended."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -37,12 +38,17 @@ class Remote:
         return run(run_has_ended(self.store, self.run_id))
 
     def fetch_checkpoints(self, folder: Path) -> None:
-        """Bring the newest checkpoint of the store into `folder`, unless it has one as new."""
+        """Bring the newest checkpoint of the store into `folder`, unless it has one as new.
+
+        Those of `folder` go where the run in the store has not come as far: they outlived another store.
+        """
         steps = run(self.store.folders(self._path("checkpoints")))
-        mine = [path.name for path in checkpoints.finished(folder)]
         states = {step: self._path(f"checkpoints/{step}/state.json") for step in steps}
         whole = [step for step, state in states.items() if run(self.store.exists(state))]
-        if not whole or (mine and mine[-1] >= whole[-1]):
+        reached = max([int(step) for step in whole] + [metrics.step for metrics in self._logged()], default=0)
+        if checkpoints.last_step(folder) > reached:
+            shutil.rmtree(folder / "checkpoints")
+        if not whole or checkpoints.last_step(folder) >= int(whole[-1]):
             return
         aside = folder / "checkpoints" / f"{whole[-1]}.writing"
         aside.mkdir(parents=True, exist_ok=True)
@@ -64,10 +70,15 @@ class Remote:
 
     def resume_log(self, step: int) -> None:
         """Go on with the log after `step`; what was logged beyond is logged again."""
-        with suppress(NotFound):
+        self._log = [metrics for metrics in self._logged() if metrics.step <= step]
+
+    def _logged(self) -> list[TrainingMetrics]:
+        """What the log in the store says."""
+        try:
             lines = run(self.store.get(self._path("metrics.jsonl"))).splitlines()
-            self._log = [TrainingMetrics.model_validate_json(line) for line in lines]
-        self._log = [metrics for metrics in self._log if metrics.step <= step]
+        except NotFound:
+            return []
+        return [TrainingMetrics.model_validate_json(line) for line in lines]
 
     @property
     def last_logged(self) -> TrainingMetrics | None:

@@ -5,6 +5,7 @@ What a run needs to go on is in the object store, so it can be killed on one mac
 
 import fcntl
 import logging
+import shutil
 import signal
 import sys
 import threading
@@ -131,7 +132,7 @@ def _train(
 ) -> None:
     policy, resumed = _policy(spec), checkpoints.last_step(folder)
     remote.resume_log(resumed)
-    with SummaryWriter(folder / "tensorboard", purge_step=resumed) as board:
+    with SummaryWriter(folder / "tensorboard", purge_step=resumed + 1) as board:
 
         def report(metrics: TrainingMetrics) -> None:
             for name, value in metrics.model_dump(exclude={"step"}).items():
@@ -154,6 +155,7 @@ def _train(
     )
     made = artifacts.write(folder, spec, _base(spec), policy, result)
     remote.finish({"": made, "tensorboard": folder / "tensorboard"}, result)
+    shutil.rmtree(folder)
 
 
 def _pairs(remote: Remote, spec: RunSpec, cancelled: Cancelled) -> Pairs:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gateway.app import create_app
 from retouche.client import Retouche
@@ -104,6 +105,7 @@ def test_a_run_ends_with_a_lora_that_plain_diffusers_loads(
     assert ended.result.data_digest in (tmp_path / "lora" / "README.md").read_text()
     assert list((tmp_path / "lora" / "tensorboard").iterdir())
     assert _moved_by_lora(tmp_path / "lora")
+    assert not (tmp_path / "runs" / ended.id).exists(), "everything is in the store"
 
 
 def _moved_by_lora(folder: Path) -> bool:
@@ -146,6 +148,24 @@ def test_a_killed_run_goes_on_on_another_machine_and_ends_with_the_same_bytes(
 
     lora = run_path(run_id, "artifacts/pytorch_lora_weights.safetensors")
     assert run(store.get(lora)) == run(other.get(lora))
+
+
+def test_a_run_that_was_stopped_and_goes_on_in_its_folder_has_all_of_its_log_in_tensorboard(
+    client: Retouche, store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    run_id = accepted(store, short_run(worlds.finished_job(store), steps=40))
+    command = [sys.executable, "-m", "trainer.run", run_id]
+    process = subprocess.Popen(command, cwd=CHECKOUT, env=environment(store, redis_url, tmp_path / "runs"))
+    while not _has_checkpoint(store, run_id) and process.poll() is None:
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(timeout=60) == 0
+    assert not _finished(store, run_id)
+    subprocess.run(command, check=True, cwd=CHECKOUT, env=environment(store, redis_url, tmp_path / "runs"))
+    client.download_artifacts(run_id, tmp_path / "made")
+    board = EventAccumulator(str(tmp_path / "made" / "tensorboard")).Reload()
+    logged = [metrics.step for metrics in client.run_metrics(run_id)]
+    assert [event.step for event in board.Scalars("loss")] == logged
 
 
 def test_two_processes_train_what_one_does(
