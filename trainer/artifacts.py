@@ -4,7 +4,12 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    DiffusionPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
 from peft.utils.save_and_load import get_peft_model_state_dict
@@ -12,6 +17,19 @@ from safetensors.torch import load_file, save_file
 
 from retouche.contract.runs import Full, RunResult, RunSpec
 from trainer.policy import Policy
+from trainer.refusal import refused
+
+# Generation draws without a checker, and many copies of a base come without the weights of theirs.
+_NO_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+
+
+def check_parts(base: str, revision: str | None = None) -> None:
+    """Refuse a base of which full fine-tuning could not make a pipeline in the end.
+
+    Raises:
+        BadRequest: a part of it besides the UNet cannot be read; says which.
+    """
+    _pipeline(base, revision, None)
 
 
 def write(folder: Path, spec: RunSpec, base: str, policy: Policy, result: RunResult) -> Path:
@@ -100,7 +118,17 @@ def save_adapter(policy: Policy, folder: Path) -> None:
 
 
 def _save_pipeline(spec: RunSpec, base: str, policy: Policy, folder: Path) -> None:
-    pipeline = DiffusionPipeline.from_pretrained(
-        base, revision=spec.revision, unet=policy.unet.eval(), use_safetensors=True
-    )
+    pipeline = _pipeline(base, spec.revision, policy.unet.eval())
     pipeline.save_pretrained(folder, safe_serialization=True)
+
+
+def _pipeline(base: str, revision: str | None, unet: UNet2DConditionModel | None) -> DiffusionPipeline:
+    """The pipeline of a base with another UNet."""
+    try:
+        index = DiffusionPipeline.load_config(base, revision=revision)
+        unused = _NO_CHECKER if "safety_checker" in index else {}
+        return DiffusionPipeline.from_pretrained(
+            base, revision=revision, unet=unet, use_safetensors=True, **unused
+        )
+    except (OSError, ValueError) as error:
+        raise refused("base", f"{base!r} makes no pipeline with a trained UNet: {error}") from None

@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from retouche import logs
 from retouche.about import about
-from retouche.contract.runs import DiffusionRpo, RunResult, RunSpec, TrainingMetrics
+from retouche.contract.runs import DiffusionRpo, Full, RunResult, RunSpec, TrainingMetrics
 from retouche.errors import RetoucheError, StoreFull
 from retouche.identity import identify
 from retouche.local.process import die_with_parent
@@ -118,6 +118,8 @@ def _prepared(remote: Remote, spec: RunSpec, folder: Path, cancelled: Cancelled,
             "start the trainer with RETOUCHE_TRAIN_PROCESSES=1",
         )
     check_base(_base(spec), spec.revision)
+    if isinstance(spec.tuning, Full):
+        artifacts.check_parts(_base(spec), spec.revision)
     remote.fetch_checkpoints(folder)
     return _pairs(remote, spec, cancelled)
 

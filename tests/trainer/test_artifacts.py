@@ -1,14 +1,30 @@
 """What a run gives is what was trained."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
-from retouche.contract.runs import Lora
-from tests.trainer.tiny import policy
-from trainer.artifacts import save_adapter
+from retouche.contract.payload import ModelIdentity
+from retouche.contract.runs import DiffusionDpo, Full, Lora, RunResult, TrainingMetrics
+from retouche.errors import BadRequest
+from shapes.train.loop import MODELS
+from tests.trainer.tiny import policy, spec
+from trainer.artifacts import check_parts, save_adapter, write
+from trainer.checkpoints import save_tensors
+from trainer.policy import load
+
+RESULT = RunResult(
+    base=ModelIdentity(id="base", revision="0"),
+    steps=1,
+    pairs=1,
+    data_digest="sha256:" + "0" * 64,
+    metrics=TrainingMetrics.model_validate(dict.fromkeys(TrainingMetrics.model_fields, 1)),
+    seconds=1.0,
+)
 
 
 @pytest.mark.parametrize("tuning", [Lora(rank=2), Lora(rank=2, alpha=16)], ids=["plain", "alpha"])
@@ -37,3 +53,35 @@ def test_the_same_lora_is_the_same_bytes(tmp_path: Path) -> None:
         save_adapter(trained, tmp_path / str(time))
         written.add((tmp_path / str(time) / "pytorch_lora_weights.safetensors").read_bytes())
     assert len(written) == 1
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A Stable Diffusion whose index names a safety checker that the folder does not have."""
+    folder = Path(shutil.copytree(MODELS / "base", tmp_path / "base"))
+    index = json.loads((folder / "model_index.json").read_text()) | {
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "requires_safety_checker": True,
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_a_base_without_its_safety_checker_ends_as_a_pipeline(base: Path, tmp_path: Path) -> None:
+    check_parts(str(base))
+    trained = load(str(base), Full(), seed=0)
+    save_tensors(
+        {name: weight.data for name, weight in trained.trainable().items()}, tmp_path / "weights.safetensors"
+    )
+    made = write(tmp_path, spec(DiffusionDpo()), str(base), trained, RESULT)
+    assert StableDiffusionPipeline.from_pretrained(made).safety_checker is None
+
+
+@pytest.mark.parametrize("part", ["model_index.json", "vae/config.json", "tokenizer/tokenizer.json"])
+def test_a_base_that_lacks_a_part_of_the_pipeline_is_refused_before_it_is_trained(
+    base: Path, part: str
+) -> None:
+    (base / part).unlink()
+    with pytest.raises(BadRequest, match=r"base: .* makes no pipeline"):
+        check_parts(str(base))
