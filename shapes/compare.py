@@ -39,6 +39,7 @@ from retouche.contract.runs import (
     TrainingData,
 )
 from retouche.contract.stages import GenerateRequest, RewardRequest
+from retouche.identity import identify
 from retouche.local.system import running
 from retouche.store import ObjectStore, run
 from shapes.check import check
@@ -46,6 +47,7 @@ from shapes.faults import is_fault_prone
 from shapes.prompts import held_out_prompts, parse, train_prompts
 from shapes.train.base import sample
 from shapes.train.loop import MODELS
+from trainer.batches import digest_of
 from trainer.encode import Encoding, encode_pairs
 from trainer.encoded import EncodedPairs
 from trainer.encoders import Encoders, RelationModel
@@ -54,7 +56,7 @@ from trainer.pairs import TrainingPair
 from trainer.policy import load
 from trainer.sources.dataset import finished_pairs
 
-BASE = str(MODELS / "base")
+BASE, RELATIONS = str(MODELS / "base"), str(MODELS / "reward_clip")
 BEST_OF = 4
 AT_ONCE = 8  # prompts
 SAMPLING_SEED = 11_000
@@ -122,8 +124,8 @@ def main(
 
 
 def _pair_sets(data: Path, store: ObjectStore, prompts: int) -> dict[str, list[TrainingPair]]:
-    """Rich pairs, best-of-n pairs and rich pairs with shuffled labels; made once, kept in `data`."""
-    kept = data / f"pairs-{prompts}.json"
+    """Rich pairs, best-of-n pairs and rich pairs with shuffled labels; made once by the same models."""
+    kept = data / f"pairs-{prompts}-{identify(str(MODELS)).revision}.json"
     if kept.exists():
         sets = json.loads(kept.read_text())
         return {name: [TrainingPair(**pair) for pair in pairs] for name, pairs in sets.items()}
@@ -173,25 +175,34 @@ def _encode(store: ObjectStore, sets: dict[str, list[TrainingPair]]) -> None:
 
 
 def _encoding() -> Encoding:
-    return Encoding(Encoders(BASE), RelationModel(str(MODELS / "reward_clip")))
+    return Encoding(Encoders(BASE), RelationModel(RELATIONS))
 
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _scores(trial: Trial) -> list[float]:
-    """Train, then the checker's score of every held-out prompt; remembered beside the trial."""
-    objective = METHODS[trial.method][1]
-    spec = RunSpec(
+def _spec(trial: Trial) -> RunSpec:
+    return RunSpec(
         data=TrainingData(job=_JOB),
         base=BASE,
-        objective=objective,
+        objective=METHODS[trial.method][1],
         tuning=Full(),
         optimisation=OPTIMISATION,
         seed=trial.seed,
     )
-    folder = Path(trial.folder) / f"{spec.run_id(LOCAL)}-{METHODS[trial.method][0]}-{len(trial.pairs)}"
+
+
+def name_of(trial: Trial) -> str:
+    """A trial's folder, named by all that its scores come from: specification, models, pairs."""
+    revisions = [identify(model).revision for model in (BASE, RELATIONS)]
+    pairs = digest_of([repr(pair) for pair in trial.pairs]).removeprefix("sha256:")[:12]
+    return "-".join([_spec(trial).run_id(LOCAL), *revisions, pairs])
+
+
+def _scores(trial: Trial) -> list[float]:
+    """Train, then the checker's score of every held-out prompt; remembered beside the trial."""
+    spec, folder = _spec(trial), Path(trial.folder) / name_of(trial)
     kept = folder / "scores.json"
     if not kept.exists():
         pairs = EncodedPairs(ObjectStore(trial.store), _encoding(), trial.pairs, trial.seed)
