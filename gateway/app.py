@@ -6,7 +6,7 @@ from functools import partial
 import httpx2
 import redis as blocking
 from fastapi import APIRouter, Depends, FastAPI
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 from gateway import (
     deployed,
@@ -40,6 +40,8 @@ from retouche.store import open_store
 from serving.app import Loaded, require_ready
 from serving.app import create_app as create
 
+_MOST_FOLLOWERS = 5_000  # of the 10,000 connections that Redis takes
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway's application."""
@@ -63,7 +65,15 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
     state = app.state
     state.store = await open_store(settings.store)
     state.keys = KeyStore(state.store)
-    state.redis = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
+    # A call waits for a connection, where many are made: that there is none free does not mean no Redis.
+    pool = BlockingConnectionPool.from_url(
+        settings.redis_url, timeout=10, socket_connect_timeout=3, socket_timeout=10
+    )
+    state.redis = Redis.from_pool(pool)
+    # Who follows a job keeps a connection as long: they have others, or they would keep out every call.
+    state.subscribing = Redis.from_url(
+        settings.redis_url, max_connections=_MOST_FOLLOWERS, socket_connect_timeout=3, socket_timeout=10
+    )
     connection = blocking.Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
     state.queue, state.train_queue = curate_queue(connection), train_queue(connection)
     state.profile = load_profile(settings.profile)
@@ -87,6 +97,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
         await state.stages.close()
         await state.replicas.aclose()
         await state.redis.aclose()
+        await state.subscribing.aclose()
         connection.close()
 
     return Readiness(), stop

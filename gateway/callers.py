@@ -7,6 +7,7 @@ where it has to know whose things it is about.
 import hmac
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer, SecurityScopes
@@ -14,7 +15,7 @@ from starlette.requests import HTTPConnection
 
 from gateway.key_store import KeyStore
 from gateway.rate import take_token
-from gateway.settings import Settings
+from gateway.settings import LOOPBACK, Settings
 from retouche.contract.keys import SCOPES, Scope
 from retouche.contract.payload import LOCAL
 from retouche.errors import Forbidden, RetoucheError, Unauthorized, Unavailable
@@ -57,6 +58,7 @@ async def _identified(connection: HTTPConnection) -> Caller:
     state = connection.app.state
     settings: Settings = state.settings
     if not settings.require_keys:
+        _from_this_machine(connection)
         return ANYBODY
     if not hasattr(state, "redis"):
         raise Unavailable("the gateway is still starting; retry in a moment", retry_after_seconds=1)
@@ -69,6 +71,16 @@ async def _identified(connection: HTTPConnection) -> Caller:
         wrong = "the key is not known, or was revoked" if given else "a key is wanted"
         raise Unauthorized(f"{wrong}: send `Authorization: Bearer KEY`, or set RETOUCHE_API_KEY")
     return Caller(known.tenant, known.scopes)
+
+
+def _from_this_machine(connection: HTTPConnection) -> None:
+    """Forbidden to pages of other sites: a browser here reaches the loopback address for any of them."""
+    host, origin = connection.url.hostname, connection.headers.get("origin")
+    if host not in LOOPBACK or (origin is not None and urlsplit(origin).netloc != connection.url.netloc):
+        raise Forbidden(
+            f"a gateway that wants no keys answers this machine alone, as {' or '.join(LOOPBACK)}, not "
+            f"{origin or host}; for others set RETOUCHE_REQUIRE_KEYS=true and RETOUCHE_ADMIN_KEY"
+        )
 
 
 _scheme = HTTPBearer(auto_error=False, description="`rt_<id>_<secret>`, as `retouche keys create` tells it")

@@ -24,7 +24,7 @@ async def changes(state: State, identifier: str) -> AsyncIterator[None]:
     Ends when the gateway is told to stop: those who follow come back to another one.
     """
     yield
-    channel: Any = state.redis.pubsub()
+    channel: Any = state.subscribing.pubsub()
     try:
         await channel.subscribe(events_channel(identifier))
         yield

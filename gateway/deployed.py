@@ -16,6 +16,7 @@ from retouche.profile import Profile, located
 
 router = APIRouter(tags=["jobs"])
 
+_MODELS = "models/"  # where operators keep weights, which need not lie with the gateway (deploy/models.yaml)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -64,13 +65,20 @@ def check_folders(request: Request, caller: Caller, spec: RunSpec) -> None:
         for field in ("relation_model", "relation_base")
     }
     named = {field: model for field, model in models.items() if model not in (None, *ours)}
-    folders = {field: model for field, model in named.items() if not _HUB_ID.fullmatch(str(model))}
+    folders = {field: model for field, model in named.items() if _may_be_folder(str(model))}
     if spec.data.pick_a_pic is not None:
         folders["data.pick_a_pic"] = spec.data.pick_a_pic
     for field, folder in folders.items():
         raise Forbidden(
             f"{field}: {folder!r} is a folder of the trainer's; only keys with the scope 'admin' may name one"
         )
+
+
+def _may_be_folder(model: str) -> bool:
+    """What is no Hub id; and what looks like one, where such a folder may lie: they come before the Hub."""
+    if not _HUB_ID.fullmatch(model) or model.startswith(_MODELS):
+        return True
+    return Path(model).is_dir() or Path(located(model)).is_dir()
 
 
 def _name(request: Request) -> str:

@@ -5,7 +5,7 @@ import asyncio
 import httpx2
 from fastapi import APIRouter, Request, Response
 
-from gateway.callers import READ, SERVICES, Caller, TheCaller
+from gateway.callers import READ, SERVICES, Caller, TheCaller, caller
 from gateway.ownership import check_adapter, check_images
 from retouche import about
 from retouche.client.problems import raise_for_problem, transport_errors, validated
@@ -27,7 +27,7 @@ from retouche.contract.stages import (
     RewardRequest,
     RewardResponse,
 )
-from retouche.errors import RetoucheError, Unavailable
+from retouche.errors import RetoucheError, ServiceUnreachable, Unavailable
 from retouche.tenancy import own
 from serving.app import while_connected
 
@@ -112,7 +112,11 @@ async def _forward(request: Request, stage: str, payload: Payload) -> Response:
             f"{stage} refuses this gateway; give both the same RETOUCHE_INTERNAL_TOKEN",
             retry_after_seconds=30,
         )
-    raise_for_problem(answer)
+    try:
+        raise_for_problem(answer)
+    except ServiceUnreachable as error:  # what the service calls in turn
+        told = f"{stage}: {caller(request).told(error)}"
+        raise ServiceUnreachable(told, retry_after_seconds=error.retry_after_seconds) from error
     headers = {name: answer.headers[name] for name in (MEMO_HEADER,) if name in answer.headers}
     return Response(answer.content, headers=headers, media_type="application/json")
 

@@ -6,7 +6,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from retouche.settings import CallerSettings
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Settings(CallerSettings):
@@ -38,7 +38,7 @@ class Settings(CallerSettings):
 
     @model_validator(mode="after")
     def _open_on_loopback_only(self) -> Self:
-        if not self.require_keys and self.host not in _LOOPBACK:
+        if not self.require_keys and self.host not in LOOPBACK:
             raise ValueError(
                 f"RETOUCHE_HOST={self.host} is open to others: set RETOUCHE_REQUIRE_KEYS=true and "
                 "RETOUCHE_ADMIN_KEY, or listen on 127.0.0.1"

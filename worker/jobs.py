@@ -99,7 +99,10 @@ async def _curate_until_cancelled(
         _log.error("given up: %s", error)
         failure = {"shard": shard, "error": str(error)}
         marker = shard_path(job_id, "failed", shard)
-        await _patience(settings)(partial(store.put, marker, json.dumps(failure).encode()))
+        try:
+            await store.put(marker, json.dumps(failure).encode())
+        except StoreUnavailable:
+            return False  # it was the store that was away: once it is back the shard is curated
         tell("shards", 1, "given_up")
         return True
     finally:

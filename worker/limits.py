@@ -15,6 +15,7 @@ service dies of again and again with nothing else to do is given up.
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -29,12 +30,15 @@ from retouche.errors import (
     ModelFailure,
     NotFound,
     RetoucheError,
+    ServiceUnreachable,
     StoreFull,
     StoreRefused,
     Unauthorized,
 )
 
 T = TypeVar("T")
+
+_log = logging.getLogger("retouche.worker")
 
 _FIRST_ALLOWED = 8  # few, so that the first items are soon through and the last stage does not idle long
 _SHRINK = 0.8
@@ -178,6 +182,13 @@ class Limit:
         if sent > self._shrunk:  # calls that were under way together are refused together: that counts once
             self._allowed, self._shrunk = max(1.0, self._allowed * _SHRINK), time.monotonic()
 
+    def _told(self, error: RetoucheError) -> str:
+        """What is wrong, for whoever asked for the job; at which address is for whoever runs the service."""
+        if not isinstance(error, ServiceUnreachable):
+            return error.detail
+        _log.error("%s: %s", self._service, error.detail)
+        return error.problem().title
+
     def _count_hung(self, error: RetoucheError) -> None:
         self._hung += 1
         if self._hung > _MOST_HUNG:
@@ -189,11 +200,11 @@ class Limit:
     def _deadly(self, error: RetoucheError) -> ModelFailure:
         return ModelFailure(
             f"the {self._service} service died each of the {_MOST_DEATHS} times it was given this, the last "
-            f"ones with nothing else to do ({error.detail}); its log may say why"
+            f"ones with nothing else to do ({self._told(error)}); its log may say why"
         )
 
     def _away(self, error: RetoucheError) -> ServiceAway:
         return ServiceAway(
-            f"the {self._service} service has given no answer for {self._patience:.0f} s ({error.detail}); "
-            "bring it up, then retry the job"
+            f"the {self._service} service has given no answer for {self._patience:.0f} s "
+            f"({self._told(error)}); bring it up, then retry the job"
         )

@@ -1,7 +1,11 @@
 """A tuned model against its base: what both drew, what every scorer says of it."""
 
+from typing import Self
+
+from pydantic import model_validator
+
 from retouche.contract.jobs import JobId
-from retouche.contract.payload import Frozen, ImageRef, RunId
+from retouche.contract.payload import Frozen, ImageRef, Prompt, RunId
 from retouche.contract.stages import RewardName
 
 TRUTH = "truth"  # the name of the truth's scores among those of the reward models
@@ -10,7 +14,7 @@ TRUTH = "truth"  # the name of the truth's scores among those of the reward mode
 class Comparison(Frozen):
     """One prompt and seed, drawn by both models, and every score of both images."""
 
-    prompt: str
+    prompt: Prompt
     seed: int
     base: ImageRef
     tuned: ImageRef
@@ -62,6 +66,17 @@ class Evaluation(Frozen):
     judgements: dict[str, Judgement]
     comparisons: list[Comparison]
     style: StyleAlignment | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if len(self.comparisons) != self.prompts * self.images_per_prompt or not self.comparisons:
+            raise ValueError("`comparisons` are not as many as `prompts` times `images_per_prompt`")
+        names = set(self.judgements)
+        if not names or any(
+            {*one.base_scores} != names or {*one.tuned_scores} != names for one in self.comparisons
+        ):
+            raise ValueError("every comparison has the scores, base and tuned, that `judgements` are of")
+        return self
 
     @property
     def first(self) -> str:

@@ -16,6 +16,7 @@ RunState = Literal["queued", "running", "finished", "failed", "cancelled"]
 # What the UNet of a base may predict: for these there are objectives.
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
+Revision = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Beta = Annotated[float, Field(gt=0, le=1e6)]
 
 
@@ -95,12 +96,12 @@ class DiffusionRpo(Anchored):
     relation_model: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
         default=None, description="a CLIPModel folder or Hub id; none: the profile's first CLIP reward model"
     )
-    relation_revision: str | None = None
+    relation_revision: Revision | None = None
     relation_base: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
         default=None,
         description="where the relation model's tokenizer and image processor lie; none: in its own folder",
     )
-    relation_base_revision: str | None = None
+    relation_base_revision: Revision | None = None
 
     @model_validator(mode="after")
     def _of_a_named_model(self) -> Self:
@@ -166,7 +167,7 @@ class RunSpec(Frozen):
     base: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
         default=None, description="a pipeline folder or Hub id; none: the profile's generation model"
     )
-    revision: str | None = None
+    revision: Revision | None = None
     objective: Objective = DiffusionDpo()
     tuning: Tuning = Lora()
     optimisation: Optimisation = Optimisation()

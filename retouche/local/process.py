@@ -32,6 +32,8 @@ class Process:
     )  # of every start: a killed worker leaves its work-horse
 
     def start(self) -> None:
+        # The number of a session that has ended may be given to a stranger's.
+        self._sessions = [session for session in self._sessions if _members([session])]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self._child = subprocess.Popen(
@@ -69,7 +71,7 @@ class Process:
         with suppress(subprocess.TimeoutExpired):
             self._child.wait(seconds)
         for member in _members(self._sessions):
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(member, signal.SIGKILL)
         self._child.wait()
 

@@ -51,6 +51,22 @@ def test_a_score_that_is_no_number_is_refused(gateway: httpx2.Client, run_id: st
     assert gateway.get(address).json() == []
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"comparisons": []}, "not as many"),
+        ({"prompts": 1_000}, "not as many"),
+        ({"judgements": {}}, "scores, base and tuned"),
+    ],
+)
+def test_an_evaluation_with_a_hole_is_refused(
+    gateway: httpx2.Client, run_id: str, change: dict[str, object], says: str
+) -> None:
+    found = evaluation(run_id, "sha256:" + "a" * 64).model_dump() | change
+    answer = gateway.post(f"/v1/runs/{run_id}/evaluations", json=found)
+    assert (answer.status_code, says in answer.json()["detail"]) == (422, True)
+
+
 def test_an_evaluation_of_another_run_is_refused(gateway: httpx2.Client, run_id: str) -> None:
     found = evaluation("run-0123456789abcdef", "sha256:" + "a" * 64)
     answer = gateway.post(f"/v1/runs/{run_id}/evaluations", json=found.model_dump())

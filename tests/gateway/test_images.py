@@ -58,8 +58,9 @@ def test_the_same_pixels_are_the_same_image(gateway: httpx2.Client) -> None:
 def test_a_client_that_leaves_while_it_uploads_is_no_fault_of_the_gateway(
     gateway: httpx2.Client, kind: str
 ) -> None:
-    with socket.create_connection((gateway.base_url.host, gateway.base_url.port or 80)) as leaving:
-        head = f"POST /v1/images HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: 1000\r\n\r\n"
+    host, port = gateway.base_url.host, gateway.base_url.port or 80
+    head = f"POST /v1/images HTTP/1.1\r\nhost: {host}\r\ncontent-type: {kind}\r\ncontent-length: 1000\r\n\r\n"
+    with socket.create_connection((host, port)) as leaving:
         leaving.sendall(head.encode() + b"the beginning")
     line = 'retouche_request_seconds_count{route="/v1/images",status="499"}'
     until(lambda: line in gateway.get("/metrics").text)

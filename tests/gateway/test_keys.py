@@ -95,3 +95,13 @@ def test_an_open_gateway_serves_a_loopback_address_alone() -> None:
     with pytest.raises(ValidationError, match="RETOUCHE_REQUIRE_KEYS=true"):
         Settings(host="0.0.0.0")
     Settings(host="0.0.0.0", require_keys=True)
+
+
+def test_an_open_gateway_answers_no_page_of_another_site(gateway: httpx2.Client) -> None:
+    """A browser on this machine would carry the request of any site, under whichever name it came here."""
+    there = {"host": f"evil.example:{gateway.base_url.port}"}, {"origin": "https://evil.example"}
+    for headers in there:
+        answer = gateway.post("/v1/prompts", content=b"a red circle", headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (403, "urn:retouche:forbidden")
+    own = {"origin": str(gateway.base_url).rstrip("/"), "content-type": "text/plain"}
+    assert gateway.post("/v1/prompts", content=b"a red circle", headers=own).status_code == 201

@@ -107,6 +107,7 @@ def test_the_folders_of_the_profile_may_lie_with_the_trainer_alone(
         ({"data": {"pick_a_pic": "here", "follow": True}}, 422, "follow"),
         ({"optimisation": {"steps": 0}}, 422, "steps"),
         ({"speed": "high"}, 422, "speed"),
+        ({"base": "example/model", "revision": "x" * 201}, 422, "at most 200 characters"),
     ],
 )
 def test_a_bad_run_is_refused_with_the_field(

@@ -101,6 +101,8 @@ def test_what_another_tenant_has_is_no_part_of_anything(
         ({"data": {"pick_a_pic": "/data/exports/theirs"}}, "data.pick_a_pic"),
         ({"base": "/data/runs/run-0123456789abcdef/artifacts"}, "base"),
         ({"base": "../runs/theirs"}, "base"),
+        ({"base": "models/theirs"}, "base"),
+        ({"base": "services/reward"}, "base"),
         ({"objective": RELATIVE | {"relation_model": "/data"}}, "objective.relation_model"),
         ({"objective": RELATIVE | {"relation_base": "../theirs"}}, "objective.relation_base"),
     ],

@@ -15,6 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 from retouche.client import Retouche
 from retouche.contract.jobs import CurationSpec, JobRecord, StartingImage
 from retouche.contract.runs import DiffusionRpo, Full
+from retouche.profile import load_profile
 from retouche.store import ObjectStore, job_path, prompt_set_path
 from tests.gateway.shards import finish_shard
 from tests.studio.conftest import studio_of
@@ -37,20 +38,21 @@ def submitted(page: Page, gateway: str, store: ObjectStore) -> JobRecord:
 def test_a_job_with_settings_of_its_own(
     gateway: str, store: ObjectStore, visit: Callable[[str], Page]
 ) -> None:
+    margin = load_profile("shapes").rewards["clip_preference"].margin
     with studio_of(gateway) as url:
         page = opened(visit(url), "Jobs")
         page.locator("#prompts textarea").fill("a red circle\n\n a blue square ")
         expect(page.locator("#profile input")).to_have_value("shapes")
         page.get_by_text("How pairs are made").click()
         page.locator("#style textarea, #style input").fill("make it a pencil sketch")
-        page.get_by_label("clip_preference (margin 0.05)").check()
+        page.get_by_label(f"clip_preference (margin {margin:g})").check()
         page.get_by_text("How images are drawn").click()
         expect(page.get_by_label("Guidance").first).to_have_attribute("placeholder", "2")
         page.get_by_label("Width in pixels").fill("128")
         spec = submitted(page, gateway, store).spec
     assert (spec.prompts, spec.profile) == (("a red circle", "a blue square"), "shapes")
     assert (spec.style, spec.generation.width) == ("make it a pencil sketch", 128)
-    assert [(rule.name, rule.margin) for rule in spec.rewards] == [("clip_preference", 0.05)]
+    assert [(rule.name, rule.margin) for rule in spec.rewards] == [("clip_preference", margin)]
     assert spec.generation.guidance_scale is None
 
 

@@ -136,8 +136,9 @@ def test_a_call_that_always_times_out_fails_alone() -> None:
 
 
 def test_a_service_that_stays_away_is_named() -> None:
-    service = Service(*(ServiceUnreachable("nothing answers") for _ in range(1_000)))
-    with pytest.raises(ServiceAway, match=r"the reward service .*nothing answers"):
+    """Not at which address: a job's error is for whoever asked for it."""
+    service = Service(*(ServiceUnreachable("nothing answers at http://10.0.0.7") for _ in range(1_000)))
+    with pytest.raises(ServiceAway, match=r"the reward service [^:]*\(Service unreachable\); bring it up"):
         asyncio.run(Limit("reward", 4, 0.05)(service))
 
 
