@@ -23,6 +23,7 @@ from trainer.denoising import Noised, noised, pair_errors
 from trainer.meter import Meter, stop_if_hopeless
 from trainer.objectives.choice import Whole, share_of_loss, whole_batch
 from trainer.objectives.errors import PairErrors
+from trainer.patience import patient_group
 from trainer.policy import Policy
 
 Report = Callable[[TrainingMetrics], None]
@@ -33,7 +34,8 @@ Cancelled = Callable[[], bool]
 class Training:
     """A run under way, the same on every process.
 
-    `unet` is the policy's, wrapped by accelerate. By `beside` several processes agree without their devices.
+    `unet` is the policy's, wrapped by accelerate. By `beside` several processes agree without their devices,
+    by `patient` they wait for the first one.
     """
 
     spec: RunSpec
@@ -44,6 +46,7 @@ class Training:
     optimizer: Any
     average: dict[str, torch.Tensor] | None
     beside: Any
+    patient: Any
 
     @property
     def effective_batch(self) -> int:
@@ -142,7 +145,7 @@ def prepare(spec: RunSpec, policy: Policy, pairs: Pairs) -> Training:
     average = {name: weight.detach().clone() for name, weight in weights.items()} if how.ema_decay else None
     several = accelerator.num_processes > 1
     beside = torch.distributed.new_group(backend="gloo") if several else None
-    return Training(spec, policy, pairs, accelerator, unet, optimizer, average, beside)
+    return Training(spec, policy, pairs, accelerator, unet, optimizer, average, beside, patient_group())
 
 
 def _told_to_stop(training: Training, cancelled: Cancelled) -> bool:
@@ -228,7 +231,8 @@ def _checkpoint(training: Training, step: int, folder: Path, saved: Callable[[Pa
         made = Checkpoint(step, positions, weights, optimizer, training.average, scale, source, digest)
         saved(checkpoints.write(folder, made, training.spec))
         training.pairs.checkpointed(positions)
-    accelerator.wait_for_everyone()
+    if training.patient is not None:  # `saved` may have gigabytes to send
+        torch.distributed.barrier(group=training.patient)
 
 
 def _resumed(training: Training, folder: Path) -> int:

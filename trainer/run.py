@@ -12,13 +12,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.state import PartialState
-from accelerate.utils.operations import broadcast_object_list
 from redis import Redis
 from torch.utils.tensorboard import SummaryWriter
 
@@ -37,6 +35,7 @@ from trainer.encoded import EncodedPairs
 from trainer.encoders import Encoders, RelationModel
 from trainer.loop import Cancelled, train
 from trainer.pairs import TrainingPair
+from trainer.patience import patient_group
 from trainer.policy import Policy, check_base, load
 from trainer.refusal import refused
 from trainer.remote import Remote
@@ -46,9 +45,6 @@ from trainer.sources.pick_a_pic import folder_pairs
 from trainer.sources.stream import StreamedPairs
 
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-# How long the others wait while the first process alone imports and encodes, which may take days; if it dies,
-# the launcher ends them.
-_PATIENCE = timedelta(days=30)
 _log = logging.getLogger("retouche.trainer")
 
 
@@ -61,27 +57,28 @@ def main(run_id: str) -> int:
     signal.signal(signal.SIGTERM, lambda *_: told.set())  # the first process decides for all of them
     die_with_parent()
     settings = Settings()
-    processes: Any = PartialState(cpu=not torch.accelerator.is_available(), timeout=_PATIENCE)
+    processes: Any = PartialState(cpu=not torch.accelerator.is_available())
+    group = patient_group()
     remote = Remote(ObjectStore(settings.store), Redis.from_url(settings.redis_url), run_id)
     folder = settings.runs_folder / run_id
     if processes.is_main_process:
         with _alone(folder), remote.watching(told) as cancelled:
-            return _lead(remote, folder, cancelled, processes.num_processes)
-    return _assist(remote, folder)
+            return _lead(remote, folder, cancelled, group)
+    return _assist(remote, folder, group)
 
 
-def _lead(remote: Remote, folder: Path, cancelled: Cancelled, processes: int) -> int:
-    began = time.monotonic()
+def _lead(remote: Remote, folder: Path, cancelled: Cancelled, group: Any) -> int:
+    began, processes = time.monotonic(), 1 if group is None else group.size()
     if remote.ended():
-        _agreed(None)
+        _agreed(None, group)
         return 0
     try:
         spec = remote.record().spec
         pairs = _prepared(remote, spec, folder, cancelled, processes)
-        _agreed(pairs.pairs if isinstance(pairs, EncodedPairs) else ())  # nobody else follows a stream
+        _agreed(pairs.pairs if isinstance(pairs, EncodedPairs) else (), group)  # nobody else follows a stream
         _train(remote, spec, folder, pairs, cancelled, began)
     except WaitCancelled:  # while pairs were encoded; what has been stays
-        _agreed(None)
+        _agreed(None, group)
         remote.cancelled()
     except RetoucheError as error:
         if error.retryable or isinstance(error, StoreFull):  # it may pass: the run is tried again
@@ -93,9 +90,9 @@ def _lead(remote: Remote, folder: Path, cancelled: Cancelled, processes: int) ->
     return 0
 
 
-def _assist(remote: Remote, folder: Path) -> int:
+def _assist(remote: Remote, folder: Path, group: Any) -> int:
     """A process that is not the first: trains what that one has prepared, and reports nothing."""
-    pairs = _agreed(None)
+    pairs = _agreed(None, group)
     if pairs is None:
         return 0
     spec = remote.record().spec
@@ -103,10 +100,11 @@ def _assist(remote: Remote, folder: Path) -> int:
     return 0
 
 
-def _agreed(pairs: Sequence[TrainingPair] | None) -> Sequence[TrainingPair] | None:
+def _agreed(pairs: Sequence[TrainingPair] | None, group: Any) -> Sequence[TrainingPair] | None:
     """What the first process says, told to all: the pairs to train on, None where nothing is to be done."""
     said = [pairs]
-    broadcast_object_list(said)
+    if group is not None:
+        torch.distributed.broadcast_object_list(said, src=0, group=group)
     return said[0]
 
 

@@ -1,12 +1,13 @@
 """A training run as its users see it: submitted at the gateway, trained by a process, loaded by diffusers."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.distributed.constants import default_pg_timeout
 
 from gateway.app import create_app
 from retouche.client import Retouche
@@ -203,6 +205,58 @@ def test_two_processes_train_on_a_folder_that_only_the_first_reads(
     assert ended.returncode == 0, ended.stderr
     assert _finished(store, run_id)
     assert (ended.stdout + ended.stderr).count("2 pairs, dropped") == 1
+
+
+# A trainer of which every process says how long its collectives wait.
+_SAYING_TIMEOUT = """
+import sys, torch, torch.distributed as d
+from trainer.run import main
+main(sys.argv[1])
+print("waits", d.group.WORLD._get_backend(torch.device("cpu")).options._timeout, flush=True)
+"""
+# A trainer whose collectives fail when another process is not there at once.
+_IMPATIENT = """
+import datetime, sys, torch.distributed as d
+from trainer.run import main
+d.init_process_group("gloo", timeout=datetime.timedelta(seconds=2))
+sys.exit(main(sys.argv[1]))
+"""
+
+
+def launched(run_id: str, program: str, settings: dict[str, str]) -> "subprocess.Popen[str]":
+    """Two processes of a program that takes a run, on the CPU."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.Popen(
+        [*launch, "--no-python", sys.executable, "-c", program, run_id],
+        cwd=CHECKOUT,
+        env=settings | {"CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_process_that_hangs_while_it_trains_ends_the_run_as_soon_as_torch_does(
+    store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    """The patience with which the others wait for the first one's encoding is not the training's."""
+    run_id = accepted(store, short_run(worlds.finished_job(store), steps=1, batch_size=1))
+    said, _ = launched(run_id, _SAYING_TIMEOUT, environment(store, redis_url, tmp_path)).communicate()
+    assert _finished(store, run_id)
+    assert said.count(f"waits {default_pg_timeout}") == 2, said
+
+
+def test_the_other_processes_wait_for_the_first_one_longer_than_torch_does(
+    store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    run_id = accepted(store, short_run(worlds.finished_job(store), steps=1, batch_size=1))
+    (tmp_path / run_id).mkdir()
+    with (tmp_path / run_id / "lock").open("w") as lock:  # the first one waits for it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = launched(run_id, _IMPATIENT, environment(store, redis_url, tmp_path))
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=15)
+    assert process.wait() == 0
+    assert _finished(store, run_id)
 
 
 def test_several_processes_cannot_follow_a_running_job(
