@@ -13,6 +13,7 @@ from diffusers import (
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
 from peft.utils.save_and_load import get_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from retouche.contract.runs import Full, RunResult, RunSpec
@@ -21,6 +22,8 @@ from trainer.refusal import refused
 
 # Generation draws without a checker, and many copies of a base come without the weights of theirs.
 _NO_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+# What diffusers raises at a part that is not there, no safetensors, of another shape, of no known class.
+_DAMAGED = (OSError, ValueError, SafetensorError, RuntimeError, AttributeError, KeyError)
 
 
 def check_parts(base: str, revision: str | None = None) -> None:
@@ -29,7 +32,10 @@ def check_parts(base: str, revision: str | None = None) -> None:
     Raises:
         BadRequest: a part of it besides the UNet cannot be read; says which.
     """
-    _pipeline(base, revision, None)
+    try:
+        _pipeline(base, revision, None)
+    except _DAMAGED as error:
+        raise refused("base", f"{base!r} makes no pipeline with a trained UNet: {error}") from None
 
 
 def write(folder: Path, spec: RunSpec, base: str, policy: Policy, result: RunResult) -> Path:
@@ -124,11 +130,8 @@ def _save_pipeline(spec: RunSpec, base: str, policy: Policy, folder: Path) -> No
 
 def _pipeline(base: str, revision: str | None, unet: UNet2DConditionModel | None) -> DiffusionPipeline:
     """The pipeline of a base with another UNet."""
-    try:
-        index = DiffusionPipeline.load_config(base, revision=revision)
-        unused = _NO_CHECKER if "safety_checker" in index else {}
-        return DiffusionPipeline.from_pretrained(
-            base, revision=revision, unet=unet, use_safetensors=True, **unused
-        )
-    except (OSError, ValueError) as error:
-        raise refused("base", f"{base!r} makes no pipeline with a trained UNet: {error}") from None
+    index = DiffusionPipeline.load_config(base, revision=revision)
+    unused = _NO_CHECKER if "safety_checker" in index else {}
+    return DiffusionPipeline.from_pretrained(
+        base, revision=revision, unet=unet, use_safetensors=True, **unused
+    )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,5 +84,32 @@ def test_a_base_that_lacks_a_part_of_the_pipeline_is_refused_before_it_is_traine
     base: Path, part: str
 ) -> None:
     (base / part).unlink()
+    with pytest.raises(BadRequest, match=r"base: .* makes no pipeline"):
+        check_parts(str(base))
+
+
+def changed(file: str, **values: object) -> Callable[[Path], object]:
+    """Changes a JSON file of a base."""
+
+    def change(base: Path) -> None:
+        (base / file).write_text(json.dumps(json.loads((base / file).read_text()) | values))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda base: (base / "text_encoder" / "model.safetensors").write_text("version https://git-lfs"),
+        changed("text_encoder/config.json", hidden_size=256),
+        changed("model_index.json", _class_name="NoPipeline"),
+        lambda base: (base / "tokenizer" / "tokenizer.json").write_text("{}"),
+    ],
+    ids=["pointer of git-lfs", "other shape", "unknown class", "tokenizer"],
+)
+def test_a_base_with_a_damaged_part_is_refused_before_it_is_trained(
+    base: Path, damage: Callable[[Path], object]
+) -> None:
+    damage(base)
     with pytest.raises(BadRequest, match=r"base: .* makes no pipeline"):
         check_parts(str(base))
