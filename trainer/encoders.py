@@ -26,6 +26,14 @@ from trainer.refusal import refused
 from trainer.whole import load_whole
 
 _RELATION_MODEL = "objective.relation_model"
+# What reads prompts and images, and what to do where it is not there, by the field that names it.
+_NEEDED = {
+    "base": ("tokenizer", "name a whole pipeline"),
+    _RELATION_MODEL: (
+        "tokenizer and image processor",
+        "as objective.relation_base name the folder or Hub id that the model was trained from",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,7 @@ class Encoders:
 
     @cached_property
     def text_identity(self) -> str:
-        suffixes = ("", "_2") if self.is_xl else ("",)
-        parts = [f"{part}{suffix}" for suffix in suffixes for part in ("tokenizer", "text_encoder")]
+        parts = [f"{part}{suffix}" for suffix in self._suffixes for part in ("tokenizer", "text_encoder")]
         return _short("\n".join(_identity(self.base, part, self.revision) for part in parts))
 
     @cached_property
@@ -67,20 +74,34 @@ class Encoders:
         return vae.eval().to(_device())
 
     @cached_property
-    def _text_encoders(self) -> list[tuple[Any, Any]]:
-        kinds: list[tuple[str, Any]] = [("", CLIPTextModel)]
-        if self.is_xl:
-            kinds.append(("_2", CLIPTextModelWithProjection))
+    def _suffixes(self) -> tuple[str, ...]:
+        """Of the folders of tokenizers and text encoders."""
+        return ("", "_2") if self.is_xl else ("",)
+
+    @cached_property
+    def _tokenizers(self) -> list[Any]:
         revision = self.revision or "main"
         return [
-            (
-                AutoTokenizer.from_pretrained(self.base, subfolder=f"tokenizer{suffix}", revision=revision),
-                load_whole(kind, self.base, self.revision, torch.float32, f"text_encoder{suffix}")
-                .eval()
-                .to(_device()),
-            )
-            for suffix, kind in kinds
+            read_tokenizer(self.base, revision, f"tokenizer{suffix}", "base") for suffix in self._suffixes
         ]
+
+    @cached_property
+    def _text_encoders(self) -> list[Any]:
+        kinds = (CLIPTextModel, CLIPTextModelWithProjection)
+        return [
+            load_whole(kind, self.base, self.revision, torch.float32, f"text_encoder{suffix}")
+            .eval()
+            .to(_device())
+            for kind, suffix in zip(kinds, self._suffixes, strict=False)
+        ]
+
+    def check(self) -> None:
+        """Refuse a base whose prompts cannot be read; its weights are read when first needed.
+
+        Raises:
+            BadRequest: a tokenizer cannot be read or knows no words; says which.
+        """
+        _ = self._tokenizers
 
     def unload(self) -> None:
         """Give the models' memory back; what needs one again loads it again."""
@@ -110,7 +131,7 @@ class Encoders:
     def embed(self, prompts: Sequence[str]) -> list[dict[str, torch.Tensor]]:
         """What the UNet reads of every prompt: `hidden` (L, D) and, for SDXL, `pooled` (P,)."""
         hidden, pooled = [], None
-        for tokenizer, encoder in self._text_encoders:
+        for tokenizer, encoder in zip(self._tokenizers, self._text_encoders, strict=True):
             tokens = tokenizer(
                 list(prompts),
                 padding="max_length",
@@ -160,14 +181,11 @@ class RelationModel:
         named, revision = self.model, self.revision or "main"
         if self.base is not None:
             named, revision = self.base, self.base_revision or "main"
+        tokenizer = read_tokenizer(named, revision, "", _RELATION_MODEL)
         try:
-            cached_file(named, "tokenizer_config.json", revision=revision)
-            tokenizer = AutoTokenizer.from_pretrained(named, revision=revision)
             processor = CLIPImageProcessorPil.from_pretrained(named, revision=revision)
         except (OSError, ValueError) as error:
-            raise _no_readers(named, str(error)) from None
-        if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # as transformers makes it without files
-            raise _no_readers(named, "its tokenizer has no vocabulary")
+            raise _cannot_read(_RELATION_MODEL, named, str(error)) from None
         return tokenizer, processor
 
     def check(self) -> None:
@@ -203,12 +221,26 @@ class RelationModel:
         return [{"relation": row} for row in (torch.cat(sides, dim=-1) / 2**0.5).cpu()]
 
 
-def _no_readers(named: str, problem: str) -> BadRequest:
-    return refused(
-        _RELATION_MODEL,
-        f"{named} gives no tokenizer and image processor ({problem}); as objective.relation_base name the "
-        "folder or Hub id that the model was trained from",
-    )
+def read_tokenizer(named: str, revision: str, subfolder: str, field: str) -> Any:
+    """The tokenizer in `subfolder` of a folder or Hub id, which the run names as `field`.
+
+    Raises:
+        BadRequest: it is not there, lacks a file or knows no words; says where it was looked for.
+    """
+    place = f"{named}/{subfolder}" if subfolder else named
+    try:
+        cached_file(named, "tokenizer_config.json", subfolder=subfolder, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(named, subfolder=subfolder, revision=revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise _cannot_read(field, place, str(error)) from None
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # as transformers makes it without files
+        raise _cannot_read(field, place, "its tokenizer has no vocabulary")
+    return tokenizer
+
+
+def _cannot_read(field: str, place: str, problem: str) -> BadRequest:
+    needed, remedy = _NEEDED[field]
+    return refused(field, f"{place} gives no {needed} ({problem}); {remedy}")
 
 
 def _pixels(image: Image.Image, side: int) -> torch.Tensor:

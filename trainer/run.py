@@ -161,6 +161,7 @@ def _train(
 def _pairs(remote: Remote, spec: RunSpec, cancelled: Cancelled) -> Pairs:
     """The pairs that the specification names, encoded; WaitCancelled if told to stop before they are."""
     data, encoding = spec.data, _encoding(spec)
+    encoding.encoders.check()
     if encoding.relations is not None:
         encoding.relations.check()
     store, flips = remote.store, data.horizontal_flips

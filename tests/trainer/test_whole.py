@@ -16,6 +16,7 @@ from trainer.encoders import Encoders, RelationModel
 from trainer.policy import load
 
 CLIP = MODELS / "reward_clip"
+CLIP_TOKENIZER = '{"tokenizer_class": "CLIPTokenizer"}'
 PICTURE = Image.new("RGB", (64, 64), "red")
 
 
@@ -84,9 +85,29 @@ def test_a_relation_model_that_cannot_read_is_refused_before_it_embeds_anything(
 def test_a_tokenizer_without_a_vocabulary_is_refused(tmp_path: Path) -> None:
     """transformers makes one all the same, which reads every prompt alike."""
     model = clip_files(tmp_path / "clip", "config.json", "preprocessor_config.json")
-    (tmp_path / "clip" / "tokenizer_config.json").write_text('{"tokenizer_class": "CLIPTokenizer"}')
+    (tmp_path / "clip" / "tokenizer_config.json").write_text(CLIP_TOKENIZER)
     with pytest.raises(BadRequest, match=r"objective\.relation_model: .*has no vocabulary"):
         RelationModel(model).check()
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({}, "tokenizer_config.json"),
+        ({"tokenizer_config.json": CLIP_TOKENIZER}, "has no vocabulary"),
+        ({"tokenizer_config.json": CLIP_TOKENIZER, "vocab.json": '{"a": 0}'}, "merges"),
+    ],
+)
+def test_a_base_that_cannot_read_prompts_is_refused_before_anything_is_encoded(
+    tmp_path: Path, files: dict[str, str], problem: str
+) -> None:
+    base = Path(shutil.copytree(MODELS / "base", tmp_path / "base"))
+    shutil.rmtree(base / "tokenizer")
+    (base / "tokenizer").mkdir()
+    for name, content in files.items():
+        (base / "tokenizer" / name).write_text(content)
+    with pytest.raises(BadRequest, match=rf"(?s)base: .*/tokenizer gives no tokenizer .*{problem}"):
+        Encoders(str(base)).check()
 
 
 def test_a_base_without_safetensors_is_refused(tmp_path: Path) -> None:
