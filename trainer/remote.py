@@ -37,6 +37,10 @@ class Remote:
         """Is there nothing to do: finished, failed or cancelled?"""
         return run(run_has_ended(self.store, self.run_id))
 
+    def finished(self) -> bool:
+        """Has it trained to its end, and is all that it gives in the store?"""
+        return run(self.store.exists(self._path("finished.json")))
+
     def fetch_checkpoints(self, folder: Path) -> None:
         """Bring the newest checkpoint of the store into `folder`, unless it has one as new.
 

@@ -71,6 +71,8 @@ def _lead(remote: Remote, folder: Path, cancelled: Cancelled, group: Any) -> int
     began, processes = time.monotonic(), 1 if group is None else group.size()
     if remote.ended():
         _agreed(None, group)
+        if remote.finished():  # and killed before it had removed its folder
+            _remove(folder)
         return 0
     try:
         spec = remote.record().spec
@@ -155,7 +157,14 @@ def _train(
     )
     made = artifacts.write(folder, spec, _base(spec), policy, result)
     remote.finish({"": made, "tensorboard": folder / "tensorboard"}, result)
-    shutil.rmtree(folder)
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """What a finished run leaves here is in the store. NFS keeps a lock that is held, and the folder with it:
+    no reason to start the run again.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _pairs(remote: Remote, spec: RunSpec, cancelled: Cancelled) -> Pairs:

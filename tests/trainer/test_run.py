@@ -285,6 +285,30 @@ def _finished(store: ObjectStore, run_id: str) -> bool:
         return False
 
 
+def test_a_run_whose_folder_cannot_be_removed_has_finished_all_the_same(
+    store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    """As on NFS, where a lock that is held stays; here the folder is a link."""
+    run_id = accepted(store, short_run(worlds.finished_job(store), steps=1))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / run_id).symlink_to(tmp_path / "elsewhere")
+    command = [sys.executable, "-m", "trainer.run", run_id]
+    subprocess.run(command, check=True, cwd=CHECKOUT, env=environment(store, redis_url, tmp_path / "runs"))
+    assert _finished(store, run_id)
+
+
+def test_a_run_that_was_killed_once_it_had_finished_leaves_no_folder(
+    store: ObjectStore, redis_url: str, tmp_path: Path
+) -> None:
+    run_id = accepted(store, short_run(worlds.finished_job(store)))
+    run(store.create(run_path(run_id, "finished.json"), b"{}"))
+    (tmp_path / run_id / "checkpoints").mkdir(parents=True)
+    command = [sys.executable, "-m", "trainer.run", run_id]
+    subprocess.run(command, check=True, cwd=CHECKOUT, env=environment(store, redis_url, tmp_path))
+    assert not (tmp_path / run_id).exists()
+
+
 def test_full_fine_tuning_ends_with_a_pipeline(
     client: Retouche, store: ObjectStore, redis_url: str, tmp_path: Path
 ) -> None:
