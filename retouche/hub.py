@@ -24,11 +24,15 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 SCHEME = "hf://"
+EARLIER_DATA = "data/*"
 _DATA_SET = re.compile(r"^hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+))?$")
 
 
 def push(folder: Path, repository: str, *, private: bool) -> str:
-    """Commit all files of `folder` at once to the data set `repository`, made if need be; its address."""
+    """Commit all files of `folder` at once to the data set `repository`, made if need be; its address.
+
+    What an earlier push left in the repository's data folder goes: it would be read as rows of this one.
+    """
     hub = _hub()
     with _errors(f"{repository} at {hub.endpoint}"):
         hub.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
@@ -36,6 +40,7 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
             repo_id=repository,
             repo_type="dataset",
             folder_path=folder,
+            delete_patterns=EARLIER_DATA,
             commit_message=f"Preference pairs: {folder.name}",
         )
     return str(commit.repo_url)

@@ -77,14 +77,15 @@ def create_app(hub: Hub) -> FastAPI:
 
     @app.post("/api/datasets/{owner}/{name}/commit/{revision}")
     async def commit(owner: str, name: str, request: Request) -> dict[str, Any]:
-        committed = {}
+        files = hub.files[f"{owner}/{name}"]
         for line in (await request.body()).splitlines():
             entry = json.loads(line)
             if entry["key"] == "file":
-                committed[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+                files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
             if entry["key"] == "lfsFile":
-                committed[entry["value"]["path"]] = hub.uploaded[entry["value"]["oid"]]
-        hub.files[f"{owner}/{name}"] |= committed
+                files[entry["value"]["path"]] = hub.uploaded[entry["value"]["oid"]]
+            if entry["key"] == "deletedFile":
+                del files[entry["value"]["path"]]
         return {"commitUrl": f"{request.base_url}datasets/{owner}/{name}/commit/1", "commitOid": "1" * 40}
 
     @app.get("/api/datasets/{owner}/{name}/tree/{revision}")

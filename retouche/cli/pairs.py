@@ -14,7 +14,7 @@ from retouche.contract.reviews import Reviewed
 from retouche.errors import RetoucheError
 from retouche.export.folder import write_folder
 from retouche.export.unfinished import refuse_unfinished
-from retouche.hub import push
+from retouche.hub import EARLIER_DATA, push
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -102,9 +102,8 @@ def _pushed(folder: Path, repository: str, private: bool) -> str:
         try:
             return push(folder, repository, private=private)
         except RetoucheError:
-            console.print(
-                f"to push it later: hf upload {repository} {folder} --repo-type dataset", soft_wrap=True
-            )
+            command = f'hf upload {repository} {folder} --repo-type dataset --delete "{EARLIER_DATA}"'
+            console.print(f"to push it later: {command}", soft_wrap=True)
             raise
 
 

@@ -53,6 +53,22 @@ def test_what_is_pushed_is_what_was_written(
     assert hub.private == {"us/pairs"}
 
 
+def test_what_is_pushed_again_takes_the_place_of_what_was_pushed_before(
+    url: str, job_id: str, hub: Hub, hub_url: str, tmp_path: Path
+) -> None:
+    """A data set is read from all its files: those of an export of other shards would be rows of this one."""
+    earlier = {
+        "data/train-00001-of-00002.parquet": b"of a job",
+        "data/validation-00000-of-00001.parquet": b"",
+    }
+    hub.files["us/pairs"] = {**earlier, "LICENSE": b"somebody's own"}
+    for folder in ("pairs", "again"):
+        wanted = ("--output", str(tmp_path / folder), "--push-to-hub", "us/pairs")
+        done = export(url, environment(hub_url), job_id, *wanted)
+        assert done.returncode == 0, done.stderr
+        assert sorted(hub.files["us/pairs"]) == ["LICENSE", "README.md", "data/train-00000-of-00001.parquet"]
+
+
 @pytest.mark.parametrize(
     ("token", "repository", "status", "says"),
     [
@@ -79,7 +95,7 @@ def test_a_hub_that_refuses_is_said_and_the_folder_stays(
     done = export(url, environment(hub_url, token), job_id, *wanted)
     assert done.returncode == 1
     assert says in done.stderr
-    assert f"hf upload {repository} {output} --repo-type dataset" in done.stderr
+    assert f'hf upload {repository} {output} --repo-type dataset --delete "data/*"' in done.stderr
     assert (output / "README.md").exists()
     assert not hub.files.get("us/pairs")
 
