@@ -224,14 +224,28 @@ def _open_pair() -> tuple[dict[str, Any], dict[str, gr.Button]]:
 def _wire(
     browser: _Browser, key: gr.Textbox, reviewer: gr.Textbox, parts: _Shown, buttons: dict[str, gr.Button]
 ) -> None:
-    given, outputs = [key, parts.at, reviewer], parts.outputs
-    for decision in ("accept", "reject", "flip"):
-        handler = browser.moved(_deciding(decision), then_on=True)
-        buttons[decision].click(handler, given, outputs, show_progress="hidden")
-    buttons["undo"].click(browser.moved(undone), given, outputs, show_progress="hidden")
-    for name, by in (("next", 1), ("back", -1)):
-        buttons[name].click(browser.moved(_turning(by)), given, outputs, show_progress="hidden")
-    parts.gallery.select(browser.select, [key, parts.at], outputs, show_progress="hidden")
+    presses = {
+        **{name: browser.moved(_deciding(name), then_on=True) for name in ("accept", "reject", "flip")},
+        "undo": browser.moved(undone),
+        "next": browser.moved(_turning(1)),
+        "back": browser.moved(_turning(-1)),
+    }
+
+    async def press(key: str, at: Browsing | None, reviewer: str, event: gr.EventData) -> tuple[Any, ...]:
+        assert event.target is not None  # a button's press has one
+        return await presses[str(event.target.elem_id)](key, at, reviewer)
+
+    # One event for all: the browser drops a press while another is on its way. It would be about the pair
+    # that the other one is deciding, or about the next one before anybody has seen it.
+    gr.on(
+        [buttons[name].click for name in presses],
+        press,
+        [key, parts.at, reviewer],
+        parts.outputs,
+        show_progress="hidden",
+        trigger_mode="once",
+    )
+    parts.gallery.select(browser.select, [key, parts.at], parts.outputs, show_progress="hidden")
     for name, position in zip(_SIDES, (100, 50, 0), strict=True):
         buttons[name].click(
             lambda position=position: gr.ImageSlider(slider_position=_anew(position)), None, parts.slider
