@@ -42,7 +42,7 @@ def write_sheet(client: Retouche, job_id: str, file: Path, most: int = MOST_ROWS
         if len(rows) == most:
             break
         rows.append(Row(pair, *(_open(client.image(image)) for image in (pair.original, pair.edited))))
-    draw_sheet(job, rows).save(file, optimize=True)
+    draw_sheet(job, rows).save(file, "PNG", optimize=True)
     return file
 
 

@@ -42,7 +42,7 @@ async def evaluate(
     """Draw, score and compare; with `style`, a curation job, also by how near the job's chosen images are.
 
     Raises:
-        BadPrompts: there are none.
+        BadPrompts: there are none, or one that `truth` cannot judge.
         BadRequest: too few or too many images for the distances that `style` asks for.
         RunNotFound, Conflict: the run has no LoRA to wear.
     """
@@ -143,7 +143,11 @@ async def _compare(
     scores = [{name: score.raw for name, score in found.items()} for found in answer.scores]
     if truth is not None:
         for image, found in zip(drawn, scores, strict=True):
-            found[TRUTH] = truth(await client.image(image), prompt)
+            encoded = await client.image(image)
+            try:
+                found[TRUTH] = truth(encoded, prompt)
+            except ValueError as error:
+                raise BadPrompts(f"--truth cannot judge {prompt!r}: {error}") from error
     return Comparison(
         prompt=prompt, seed=seed, base=drawn[0], tuned=drawn[1], base_scores=scores[0], tuned_scores=scores[1]
     )

@@ -142,6 +142,8 @@ def _comparing(gateways: Gateways) -> Any:
             await client.keep_evaluation(found)
         except RetoucheError as error:
             return notices.problem(error)
+        except ValidationError as error:
+            return notices.invalid(error)
         return notices.good("Compared. The table above is of the evaluation with most prompts.")
 
     return compare

@@ -68,9 +68,10 @@ def test_pairs_are_listed_and_exported(url: str, store: ObjectStore, tmp_path: P
     output = tmp_path / "pairs.parquet"
     assert retouche(url, "pairs", "export", job, "--output", str(output)).exit_code == 0
     assert output.read_bytes()[:4] == b"PAR1"
-    sheet = tmp_path / "sheet.png"
-    assert retouche(url, "pairs", "sheet", job, "--output", str(sheet)).exit_code == 0
-    assert sheet.read_bytes().startswith(b"\x89PNG")
+    for name in ("sheet.png", "sheet"):
+        sheet = tmp_path / name
+        assert retouche(url, "pairs", "sheet", job, "--output", str(sheet)).exit_code == 0
+        assert sheet.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("output", ["pairs.parquet", "pairs.ndjson", "pairs"])

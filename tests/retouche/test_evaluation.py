@@ -10,7 +10,7 @@ import pytest
 from retouche.client import AsyncRetouche
 from retouche.contract.evaluation import TRUTH, Comparison, Evaluation
 from retouche.contract.runs import Run, RunSpec, TrainingData
-from retouche.errors import BadRequest, Conflict
+from retouche.errors import BadPrompts, BadRequest, Conflict
 from retouche.evaluation import bootstrap, evaluate, judge
 
 IMAGE = "sha256:" + "0" * 64
@@ -109,6 +109,31 @@ async def evaluated(*prompts: str, style: str | None = None) -> Evaluation:
 def test_what_a_service_refuses_is_raised_as_itself() -> None:
     with pytest.raises(Conflict, match="has no LoRA"):
         asyncio.run(evaluated("a red circle", "a blue square"))
+
+
+def serving(request: httpx2.Request) -> httpx2.Response:
+    """A gateway and services that draw one image whatever is asked, and score it."""
+    model = {"id": "stub", "revision": "1"}
+    answers = {
+        f"/v1/runs/{RUN.id}": RUN.model_dump(mode="json"),
+        "/v1/generate": {"image": IMAGE, "model": model},
+        "/v1/reward": {"scores": [{"clip": {"raw": 0.5, "published": 0.5}}] * 2, "models": {"clip": model}},
+    }
+    if request.url.path in answers:
+        return httpx2.Response(200, json=answers[request.url.path])
+    return httpx2.Response(200, content=b"an image")
+
+
+def test_a_prompt_that_the_truth_cannot_judge_is_named() -> None:
+    def truth(_image: bytes, prompt: str) -> float:
+        raise ValueError(f"no scene in {prompt}")
+
+    async def judged() -> Evaluation:
+        async with AsyncRetouche("http://test", transport=httpx2.MockTransport(serving)) as client:
+            return await evaluate(client, RUN.id, ["a cat"], truth=truth)
+
+    with pytest.raises(BadPrompts, match="--truth cannot judge 'a cat': no scene in a cat"):
+        asyncio.run(judged())
 
 
 def test_one_image_has_no_distance_and_that_is_said_before_it_is_drawn() -> None:
