@@ -42,5 +42,6 @@ def choose(names: Iterable[str]) -> list[str]:
         return benchmark
     for kind in KINDS:
         if found := [name for name in data if PurePath(name).suffix.lower() == kind]:
-            return [name for name in found if PurePath(name).name.startswith("train")] or found
+            named = [name for name in found if PurePath(name).name.startswith("train")]
+            return named or [name for name in found if "train" in PurePath(name).parts[:-1]] or found
     return []
