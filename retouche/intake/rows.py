@@ -194,10 +194,25 @@ def _parquet_rows(file: Path, name: str, columns: list[str]) -> Iterator[Row | U
             number = first
             try:
                 for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=columns):
-                    for values in batch.to_pylist():
-                        yield Row(f"{name} row {number:,}", values)
+                    for values in _values(batch):
+                        place = f"{name} row {number:,}"
+                        if isinstance(values, str):
+                            yield Unreadable(place, values)
+                        else:
+                            yield Row(place, values)
                         number += 1
             except (pa.ArrowException, OSError) as error:
                 problem = f"cannot be read: {str(error).splitlines()[0]}"
                 yield Unreadable(f"{name} rows {number:,} to {first + rows - 1:,}", problem)
             first += rows
+
+
+def _values(batch: pa.RecordBatch) -> list[dict[str, Any] | str]:
+    """Each row's values, or what is wrong with it."""
+    try:
+        values: list[dict[str, Any] | str] = batch.to_pylist()
+    except UnicodeDecodeError as error:
+        if batch.num_rows == 1:
+            return [f"is not UTF-8: {error}"]
+        return [row for index in range(batch.num_rows) for row in _values(batch.slice(index, 1))]
+    return values

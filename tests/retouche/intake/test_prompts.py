@@ -130,6 +130,14 @@ def test_a_parquet_row_and_a_damaged_row_group(tmp_path: Path) -> None:
     assert skipped.problems[1] == f"{file} row 7,031: column 'prompt' holds 'None', which is no text"
 
 
+def test_a_parquet_row_that_is_not_utf_8(tmp_path: Path) -> None:
+    file, skipped = tmp_path / "a.parquet", Skipped()
+    prompts = pa.array([b"fine", b"caf\xe9", b"fine"]).view(pa.string())
+    pq.write_table(pa.table({"prompt": prompts}), file)
+    assert list(prompts_of(file, None, skipped)) == ["fine", "fine"]
+    assert skipped.problems[0].startswith(f"{file} row 2: is not UTF-8")
+
+
 def test_only_the_first_of_many_problems_are_kept(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt,id\nfine,1\n" + "ragged\n" * 10_000)
     skipped = Skipped()
