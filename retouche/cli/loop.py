@@ -4,6 +4,7 @@ Jobs and runs are named by their content, so the same loop started again finds w
 """
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -18,10 +19,12 @@ from retouche.cli.terminal import Json, console, errors, gateway, print_json
 from retouche.cli.train import specified
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.evaluation import Evaluation
-from retouche.contract.jobs import CurationSpec, GenerationParameters, Job
+from retouche.contract.jobs import CurationSpec, GenerationParameters, Job, ModelIdentities
 from retouche.contract.runs import Run, TrainingData
-from retouche.errors import Conflict
+from retouche.errors import Conflict, Unavailable
 from retouche.evaluation import Truth, evaluate
+
+_MOST_LOADING_SECONDS = 900
 
 
 def loop(
@@ -65,9 +68,29 @@ def loop(
         )
 
 
+def deployed(client: Retouche) -> ModelIdentities:
+    """The models of every stage, once all are ready: without them the loop would be another when resumed.
+
+    Raises:
+        Unavailable: a service did not become ready.
+    """
+    end, told = time.monotonic() + _MOST_LOADING_SECONDS, ""
+    while (models := client.deployed_models()) is None:
+        waiting = ", ".join(stage for stage, status in client.services().items() if not status.readiness)
+        if waiting and waiting != told:
+            console.print(f"waiting for {waiting}", highlight=False)
+            told = waiting
+        if time.monotonic() > end:
+            raise Unavailable(
+                f"{told} did not become ready; see retouche doctor, then start the same loop again"
+            )
+        time.sleep(1)
+    return models
+
+
 def _curate(client: Retouche, prompts: list[str], images: int, adapter: str | None, seed: int) -> Job:
     spec = CurationSpec(
-        models=client.deployed_models(),
+        models=deployed(client),
         prompts=tuple(prompts),
         images_per_prompt=images,
         seed=seed,

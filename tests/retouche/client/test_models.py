@@ -1,33 +1,13 @@
 """A job can name the models it is for: under other weights it is another job."""
 
-from collections.abc import Iterator
-
-import pytest
-
-from bench.stub_services import MODELS, create_app
-from gateway.app import create_app as create_gateway
-from gateway.settings import Settings
+from bench.stub_services import MODELS
 from retouche.client import Retouche
 from retouche.contract.jobs import CurationSpec
 from retouche.contract.payload import LOCAL, ModelIdentity
-from retouche.store import ObjectStore
-from tests.gateway.server import serve
-from tests.live import live
 
 
-@pytest.fixture
-def url(store: ObjectStore, redis_url: str) -> Iterator[str]:
-    """A gateway with all services up."""
-    with live(create_app(store)) as services:
-        stages = dict.fromkeys(("generation", "critique", "instruction", "editing", "reward"), services)
-        addresses = {f"{stage}_url": address for stage, address in stages.items()}
-        settings = Settings.model_validate({"store": store.url, "redis_url": redis_url, **addresses})
-        with serve(create_gateway(settings)) as client:
-            yield str(client.base_url)
-
-
-def test_the_deployed_models_are_known_once_every_service_is_ready(url: str, gateway_url: str) -> None:
-    with Retouche(url) as client, Retouche(gateway_url) as without_services:
+def test_the_deployed_models_are_known_once_every_service_is_ready(served_url: str, gateway_url: str) -> None:
+    with Retouche(served_url) as client, Retouche(gateway_url) as without_services:
         models = client.deployed_models()
         assert models is not None
         assert models.generation == MODELS["generation"]
@@ -39,8 +19,8 @@ def test_the_deployed_models_are_known_once_every_service_is_ready(url: str, gat
         assert without_services.deployed_models() is None
 
 
-def test_other_weights_are_another_job(url: str) -> None:
-    with Retouche(url) as client:
+def test_other_weights_are_another_job(served_url: str) -> None:
+    with Retouche(served_url) as client:
         models = client.deployed_models()
         assert models is not None
         retrained = models.model_copy(update={"editing": ModelIdentity(id="stub-editing", revision="2")})
