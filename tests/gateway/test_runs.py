@@ -10,7 +10,6 @@ from fastapi import FastAPI
 
 from gateway.app import create_app
 from gateway.settings import Settings
-from retouche.contract.runs import TrainingMetrics
 from retouche.coordination import TRAIN_QUEUE
 from retouche.profile import load_profile
 from retouche.store import ObjectStore, run, run_path
@@ -18,18 +17,7 @@ from tests.gateway.server import serve
 from tests.trainer import worlds
 
 READ_BY = {"revision", "base", "base_revision"}
-METRICS = TrainingMetrics(
-    step=10,
-    loss=0.6,
-    implicit_accuracy=0.7,
-    reward_margin=0.1,
-    chosen_error=0.02,
-    rejected_error=0.03,
-    reference_chosen_error=0.021,
-    reference_rejected_error=0.029,
-    learning_rate=1e-4,
-    pairs_per_second=12.0,
-)
+METRICS = worlds.metrics(10)
 
 
 @pytest.fixture

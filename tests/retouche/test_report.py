@@ -8,7 +8,7 @@ import pytest
 
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.evaluation import Comparison, Evaluation
-from retouche.contract.runs import RunSpec, TrainingData, TrainingMetrics
+from retouche.contract.runs import RunSpec, TrainingData
 from retouche.errors import JobNotFound
 from retouche.evaluation import judge
 from retouche.report import write_report
@@ -46,7 +46,8 @@ def test_a_run_with_curves_and_what_was_found_of_it(
     with Retouche(gateway_url) as client:
         submitted = client.submit_run(RunSpec(data=TrainingData(job=job_id)))
         (image, *_) = [pair.chosen for pair in client.pairs(job_id)]
-        run(store.put(run_path(submitted.id, "metrics.jsonl"), logged(1) + logged(2)))
+        lines = [worlds.metrics(step).model_dump_json() + "\n" for step in (1, 2)]
+        run(store.put(run_path(submitted.id, "metrics.jsonl"), "".join(lines).encode()))
         compared = [
             Comparison(
                 prompt="a red circle",
@@ -67,25 +68,9 @@ def test_a_run_with_curves_and_what_was_found_of_it(
         )
         client.keep_evaluation(evaluation)
     page = report_of(gateway_url, submitted.id, tmp_path / "run.html")
-    assert "implicit accuracy 0.75" in page
+    assert "implicit accuracy 0.7" in page
     assert "+0.2500" in page
     assert f"<h1>{job_id}</h1>" in page
-
-
-def logged(step: int) -> bytes:
-    metrics = TrainingMetrics(
-        step=step,
-        loss=0.5,
-        implicit_accuracy=0.75,
-        reward_margin=1.0,
-        chosen_error=0.1,
-        rejected_error=0.2,
-        reference_chosen_error=0.1,
-        reference_rejected_error=0.2,
-        learning_rate=1e-4,
-        pairs_per_second=2.0,
-    )
-    return metrics.model_dump_json().encode() + b"\n"
 
 
 def test_a_job_that_is_not_there(gateway_url: str, tmp_path: Path) -> None:

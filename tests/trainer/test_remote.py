@@ -5,23 +5,12 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from retouche.contract.runs import TrainingMetrics
 from retouche.store import ObjectStore
+from tests.trainer import worlds
 from trainer.checkpoints import last_step
 from trainer.remote import Remote
 
-STEP_6 = TrainingMetrics(
-    step=6,
-    loss=0.6,
-    implicit_accuracy=0.7,
-    reward_margin=0.1,
-    chosen_error=0.02,
-    rejected_error=0.03,
-    reference_chosen_error=0.021,
-    reference_rejected_error=0.029,
-    learning_rate=1e-4,
-    pairs_per_second=12.0,
-)
+STEP_6 = worlds.metrics(6)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from PIL import Image
 
 from retouche.contract.jobs import CurationSpec, JobRecord, JobReport, ModelIdentities, PreferencePair
 from retouche.contract.payload import LOCAL, ModelIdentity
+from retouche.contract.runs import TrainingMetrics
 from retouche.contract.stages import Critique, EditInstruction
 from retouche.images import encode
 from retouche.pairs import write_pairs
@@ -57,6 +58,22 @@ def finished_job(store: ObjectStore, shards: int = 2, pairs: int = 4) -> str:
     for shard in range(shards):
         finish(store, job_id, shard, pairs)
     return job_id
+
+
+def metrics(step: int) -> TrainingMetrics:
+    """What a run logs at a step."""
+    return TrainingMetrics(
+        step=step,
+        loss=0.6,
+        implicit_accuracy=0.7,
+        reward_margin=0.1,
+        chosen_error=0.02,
+        rejected_error=0.03,
+        reference_chosen_error=0.021,
+        reference_rejected_error=0.029,
+        learning_rate=1e-4,
+        pairs_per_second=12.0,
+    )
 
 
 def pick_a_pic(folder: Path, store: ObjectStore, **columns: object) -> str:
