@@ -1,6 +1,7 @@
 """The gateway: one address for everything."""
 
 import asyncio
+from collections import Counter
 from functools import partial
 
 import httpx2
@@ -84,6 +85,7 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
         timeout_seconds=settings.service_timeout_seconds,
         headers=bearing(settings.internal_token),
     )
+    state.followers = Counter[str]()
     state.decoding = asyncio.Semaphore(DECODED_AT_ONCE)
     state.stages = StageClient(settings.service_urls, timeout_seconds=5, connect_timeout_seconds=2)
     state.replicas = httpx2.AsyncClient(timeout=overview.TIMEOUT_SECONDS, trust_env=False)

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from gateway import changes
 from gateway.callers import CURATE, READ, TheCaller
 from gateway.deployed import check_deployed
+from gateway.followers import ROOM_TO_FOLLOW, counted
 from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
 from gateway.ownership import OwnJob, check_adapter, check_prompt_set
@@ -143,10 +144,13 @@ async def retry(job_id: OwnJob, request: Request) -> Job:
     return await reader.job(job_id)
 
 
-@router.get("/v1/jobs/{job_id}/events", response_class=EventSourceResponse, dependencies=[READ])
-async def events(job_id: OwnJob, request: Request) -> AsyncIterator[ServerSentEvent]:
+@router.get(
+    "/v1/jobs/{job_id}/events", response_class=EventSourceResponse, dependencies=[READ, ROOM_TO_FOLLOW]
+)
+async def events(job_id: OwnJob, caller: TheCaller, request: Request) -> AsyncIterator[ServerSentEvent]:
     """The job's state now and at every change, as server-sent events; ends when the job does."""
-    async for event in changes.events(request.app.state, job_id, _reader(request).job, JobEvent):
+    told = changes.events(request.app.state, job_id, _reader(request).job, JobEvent)
+    async for event in counted(request.app.state.followers, caller.tenant, told):
         yield event
 
 

@@ -15,6 +15,7 @@ from gateway import changes
 from gateway.callers import READ, TRAIN, Caller, TheCaller
 from gateway.decisions import DecisionReader
 from gateway.deployed import check_base, check_deployed, check_folders
+from gateway.followers import ROOM_TO_FOLLOW, counted
 from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
 from gateway.ownership import OwnRun
@@ -141,10 +142,13 @@ async def retry(run_id: OwnRun, request: Request) -> Run:
     return await _reader(request).run(run_id)
 
 
-@router.get("/v1/runs/{run_id}/events", response_class=EventSourceResponse, dependencies=[READ])
-async def events(run_id: OwnRun, request: Request) -> AsyncIterator[ServerSentEvent]:
+@router.get(
+    "/v1/runs/{run_id}/events", response_class=EventSourceResponse, dependencies=[READ, ROOM_TO_FOLLOW]
+)
+async def events(run_id: OwnRun, caller: TheCaller, request: Request) -> AsyncIterator[ServerSentEvent]:
     """The run's state now and whenever it logs, as server-sent events; ends when the run does."""
-    async for event in changes.events(request.app.state, run_id, _reader(request).run, RunEvent):
+    told = changes.events(request.app.state, run_id, _reader(request).run, RunEvent)
+    async for event in counted(request.app.state.followers, caller.tenant, told):
         yield event
 
 

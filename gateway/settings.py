@@ -35,6 +35,9 @@ class Settings(CallerSettings):
     tenant_active_jobs: int = Field(
         default=16, ge=1, description="jobs and runs under way at a time, where keys are wanted"
     )
+    tenant_followers: int = Field(
+        default=100, ge=1, description="event streams open at one gateway, where keys are wanted"
+    )
 
     @model_validator(mode="after")
     def _open_on_loopback_only(self) -> Self:

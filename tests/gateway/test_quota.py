@@ -17,6 +17,7 @@ from retouche.tenancy import owned_path
 from tests.gateway.server import NOTHING_LISTENS, serve
 from tests.gateway.shards import finish_shard
 from tests.gateway.tenants import ADMIN_KEY, made
+from tests.until import until
 
 Guarded = Callable[..., httpx2.Client]
 
@@ -119,3 +120,30 @@ def test_an_open_gateway_counts_nothing(gateway: httpx2.Client, folder: Path) ->
     for seed in range(20):
         assert gateway.post("/v1/jobs", json=job(seed)).status_code == 201
     assert not (folder / "tenants" / "local" / "active").exists()
+
+
+def test_a_tenant_follows_so_many_jobs_at_once(guarded: Guarded) -> None:
+    gateway = guarded(tenant_followers=2)
+    acme, other = made(gateway, "acme", "curate", "read"), made(gateway, "other", "curate", "read")
+    events, others = (
+        f"/v1/jobs/{gateway.post('/v1/jobs', json=job(1), headers=who).json()['id']}/events"
+        for who in (acme, other)
+    )
+    with ExitStack() as streams:
+        reading = []
+
+        def follow(path: str, who: dict[str, str]) -> httpx2.Response:
+            answer = streams.enter_context(gateway.stream("GET", path, headers=who))
+            if answer.is_success:
+                reading.append(answer.iter_lines())  # whoever drops it closes the stream
+                next(reading[-1])
+            return answer
+
+        first, _ = follow(events, acme), follow(events, acme)
+        refused = gateway.get(events, headers=acme)
+        assert refused.status_code == 429
+        assert "follows 2 jobs and runs at this gateway" in refused.json()["detail"]
+        assert refused.headers["retry-after"] == "10"
+        assert follow(others, other).is_success, "it is acme that follows two"
+        first.close()
+        until(lambda: follow(events, acme).is_success)
