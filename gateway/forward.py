@@ -101,7 +101,8 @@ async def _made(
 
 async def _forward(request: Request, stage: str, payload: Payload) -> Response:
     upstream: httpx2.AsyncClient = request.app.state.upstreams[stage]
-    with transport_errors(f"the {stage} service"):  # its address is for whoever runs it
+    called = f"the {stage} service"  # its address is for whoever runs it
+    with transport_errors(called):
         body = payload.model_dump_json(exclude_unset=True)
         calling = upstream.post(
             request.url.path, content=body, headers={"content-type": "application/json", **about.headers()}
@@ -113,7 +114,7 @@ async def _forward(request: Request, stage: str, payload: Payload) -> Response:
             retry_after_seconds=30,
         )
     try:
-        raise_for_problem(answer)
+        raise_for_problem(answer, called)
     except ServiceUnreachable as error:  # what the service calls in turn
         told = f"{stage}: {caller(request).told(error)}"
         raise ServiceUnreachable(told, retry_after_seconds=error.retry_after_seconds) from error

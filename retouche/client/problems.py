@@ -48,21 +48,24 @@ _BY_STATUS: dict[int, type[RetoucheError]] = {
 }
 
 
-def raise_for_problem(response: httpx2.Response) -> None:
-    """Nothing for a 2xx; else the error that the answer stands for. The body must have been read."""
+def raise_for_problem(response: httpx2.Response, called: str | None = None) -> None:
+    """Nothing for a 2xx; else what `error_of` makes of the answer, whose body must have been read."""
     if not response.is_success:
-        raise error_of(response)
+        raise error_of(response, called)
 
 
-def error_of(response: httpx2.Response) -> RetoucheError:
-    """The error of an answer that is not a 2xx: the problem it carries, or one made from its status."""
+def error_of(response: httpx2.Response, called: str | None = None) -> RetoucheError:
+    """The error of an answer that is not a 2xx: the problem it carries, or one made from its status.
+
+    `called`: what answered, where its address is not for whoever is told.
+    """
     try:
         return from_problem(Problem.model_validate_json(response.content))
     except ValidationError:
         made = _BY_STATUS.get(response.status_code, RetoucheError)
         excerpt = response.text[:_EXCERPT_CHARACTERS].strip() or "an empty body"
         return made(
-            f"{response.request.url} answered {response.status_code} without a problem: {excerpt}",
+            f"{called or response.request.url} answered {response.status_code} without a problem: {excerpt}",
             retry_after_seconds=_retry_after(response),
         )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 
 import httpx2
 from pydantic import BaseModel, Field, ValidationError
@@ -11,6 +12,9 @@ from retouche.errors import DeadlineExceeded, ModelFailure, RetoucheError, Servi
 from retouche.images import media_type
 from services.vlm.chat import Answer, Question, read
 
+_log = logging.getLogger("retouche.vlm")
+
+_CALLED = "the model server"  # its address is in the log: an answer may go to whoever asks the gateway
 _ATTEMPTS = 4
 _BACKOFF_SECONDS = 0.25  # doubled after every attempt
 _LONGEST_WAIT_SECONDS = 10.0  # of a caller's time; a server that asks for more leaves the caller to ask later
@@ -91,7 +95,7 @@ class OpenAIServer:
         except (Unavailable, DeadlineExceeded):
             return None
         if response.status_code in _MISCONFIGURED:
-            raise ModelFailure(_refusal(response))
+            raise ModelFailure(f"{response.request.url}: {_refusal(response)}")
         if not response.is_success:
             return None
         try:
@@ -128,12 +132,13 @@ class OpenAIServer:
         """The server's answer, asked again while what keeps it from answering may pass."""
         for attempt in range(1, self._attempts + 1):
             try:
-                with transport_errors(self._url):
+                with transport_errors(_CALLED):
                     response = await self._client.post(self._url, json=body)
                 if response.is_success:
                     return response
                 raise _failure(response)
             except RetoucheError as error:
+                _log.warning("%s, attempt %d of %d: %s", self._url, attempt, self._attempts, error)
                 wait = error.retry_after_seconds or self._backoff_seconds * 2 ** (attempt - 1)
                 if not error.retryable or attempt == self._attempts or wait > _LONGEST_WAIT_SECONDS:
                     raise
@@ -144,22 +149,19 @@ class OpenAIServer:
 def _failure(response: httpx2.Response) -> RetoucheError:
     """What a server's refusal means: its own fault or the profile's may pass, the question's not."""
     if response.status_code >= 500 and response.status_code not in (503, 504):
-        return ServiceUnreachable(
-            f"{response.request.url} answered {response.status_code}: {response.text[:200].strip()}"
-        )
+        return ServiceUnreachable(f"{_CALLED} answered {response.status_code}: {response.text[:200].strip()}")
     if response.status_code in _MISCONFIGURED:
         return Unavailable(_refusal(response))
     if response.status_code in (400, 413, 422):
         return ModelFailure(
-            f"{response.request.url} refused the question with {response.status_code}: "
-            f"{response.text[:200].strip()}"
+            f"{_CALLED} refused the question with {response.status_code}: {response.text[:200].strip()}"
         )
-    return error_of(response)
+    return error_of(response, _CALLED)
 
 
 def _refusal(response: httpx2.Response) -> str:
     return (
-        f"{response.request.url} answered {response.status_code}: {response.text[:200].strip()}; "
+        f"{_CALLED} answered {response.status_code}: {response.text[:200].strip()}; "
         "check base_url and model of the profile, and RETOUCHE_VLM_API_KEY"
     )
 
@@ -173,9 +175,7 @@ def _finished(response: httpx2.Response) -> str:
     try:
         choice = _Completion.model_validate_json(response.content).choices[0]
     except ValidationError:
-        raise ModelFailure(
-            f"{response.request.url} answered with no chat completion: {response.text[:80]!r}"
-        ) from None
+        raise ModelFailure(f"{_CALLED} answered with no chat completion: {response.text[:80]!r}") from None
     if choice.finish_reason != "stop":
         raise ModelFailure(
             f"the model's answer was cut short ({choice.finish_reason}); raise max_answer_tokens"

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse
 
 from gateway.app import create_app
 from gateway.settings import Settings
@@ -17,6 +19,7 @@ from serving.app import Loaded
 from serving.app import create_app as create_service
 from serving.guard import Admit, only_with
 from tests.gateway.server import serve
+from tests.live import live
 
 MODEL = ModelIdentity(id="example/model", revision="1")
 IMAGE = "sha256:" + "0" * 64
@@ -110,6 +113,18 @@ def test_a_service_that_is_down_is_named(gateway: httpx2.Client) -> None:
     answer = gateway.post("/v1/critique", json={"prompt": "x", "image": IMAGE})
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:retouche:service-unreachable")
     assert "nothing answers at the critique service (" in answer.json()["detail"]
+
+
+def test_what_stands_before_a_service_is_not_located(settings: Settings) -> None:
+    proxy = Starlette(exception_handlers={404: lambda *_: HTMLResponse("<html>no backend", 502)})
+    with (
+        live(proxy) as url,
+        serve(create_app(settings.model_copy(update={"generation_url": url}))) as gateway,
+    ):
+        answer = gateway.post("/v1/generate", json={"prompt": "x", "seed": 7})
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:retouche:service-unreachable")
+    assert "the generation service answered 502 without a problem" in answer.json()["detail"]
+    assert url not in answer.json()["detail"]
 
 
 def test_the_services_state_is_told(gateway: httpx2.Client) -> None:
