@@ -78,10 +78,11 @@ def specified(file: Path | None, typed: Mapping[str, Any]) -> RunSpec:
         InvalidPayload: the file cannot be read.
         ValidationError: together they are no specification; names the field.
     """
-    values = _DEFAULTS | (_read(file) if file else {})
-    for name, value in typed.items():
-        below = values.get(name)
-        values[name] = below | value if isinstance(below, dict) and isinstance(value, dict) else value
+    values: dict[str, Any] = dict(_DEFAULTS)
+    for given in (_read(file) if file else {}, typed):
+        for name, value in given.items():
+            below = values.get(name)
+            values[name] = below | value if isinstance(below, dict) and isinstance(value, dict) else value
     return RunSpec.model_validate(values)
 
 

@@ -111,6 +111,16 @@ def test_a_run_can_be_a_file(url: str, store: ObjectStore, tmp_path: Path) -> No
     assert (spec["objective"]["strength"], spec["tuning"]["kind"]) == (0.7, "full")
 
 
+def test_a_file_that_names_no_objective_is_of_the_default_one(
+    url: str, store: ObjectStore, tmp_path: Path
+) -> None:
+    job, file = worlds.finished_job(store), tmp_path / "run.yaml"
+    file.write_text(f"data: {{job: {job}}}\nobjective: {{beta: 100}}\ntuning: {{rank: 8}}\n")
+    spec = document(retouche(url, "train", "--spec", str(file), "--no-wait", "--json"))["spec"]
+    assert (spec["objective"]["name"], spec["objective"]["beta"]) == ("diffusion_dpo", 100)
+    assert (spec["tuning"]["kind"], spec["tuning"]["rank"]) == ("lora", 8)
+
+
 def test_what_is_typed_goes_over_the_file(url: str, store: ObjectStore, tmp_path: Path) -> None:
     job, file = worlds.finished_job(store), tmp_path / "run.yaml"
     file.write_text(
