@@ -69,7 +69,9 @@ async def _identified(connection: HTTPConnection) -> Caller:
     keys: KeyStore = state.keys
     if (known := await keys.known(given)) is None:
         wrong = "the key is not known, or was revoked" if given else "a key is wanted"
-        raise Unauthorized(f"{wrong}: send `Authorization: Bearer KEY`, or set RETOUCHE_API_KEY")
+        raise Unauthorized(
+            f"{wrong}: send `Authorization: Bearer KEY` (clients: api_key=, commands: RETOUCHE_API_KEY)"
+        )
     return Caller(known.tenant, known.scopes)
 
 

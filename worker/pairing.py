@@ -3,7 +3,7 @@
 Every edit is compared with the image it was made from. Each reward model votes for the better one if the raw
 scores differ by more than its margin; the agreement rule turns the votes into a verdict. An edit that won is
 chosen over its original; an edit that lost makes the original the chosen one, if relabelling is on. Of the
-pairs of one image the clearest are kept.
+pairs of one image those whose edit won come first, and of these the clearest.
 """
 
 from collections.abc import Mapping, Sequence

@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class Retouche:
-    """Talks to a gateway. Every method is AsyncRetouche's, and raises what that one does."""
+    """Talks to a gateway. Every method is AsyncRetouche's or its `stages`', and raises what that one does."""
 
     def __init__(
         self,
