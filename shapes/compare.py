@@ -247,6 +247,9 @@ def _figures(base: list[float], scores: dict[str, list[list[float]]]) -> dict[st
         }
         for method, trials in scores.items()
     }
+    found["scores_by_seed"] = {
+        method: [round(fmean(trial), 4) for trial in trials] for method, trials in scores.items()
+    }
     return found
 
 

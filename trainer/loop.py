@@ -5,6 +5,7 @@ order whatever that product is made of, so 4 x 1 and 2 x 2 take the same step. N
 inside a step.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from trainer.objectives.choice import Whole, share_of_loss, whole_batch
 from trainer.objectives.errors import PairErrors
 from trainer.patience import patient_group
 from trainer.policy import Policy
+
+_log = logging.getLogger("retouche.trainer")
 
 Report = Callable[[TrainingMetrics], None]
 Cancelled = Callable[[], bool]
@@ -254,6 +257,7 @@ def _resumed(training: Training, folder: Path) -> int:
     training.pairs.restore(saved.source)
     if training.accelerator.is_main_process:  # a kill may have come between the checkpoint and this
         training.pairs.checkpointed(saved.positions)
+        _log.info("goes on from the checkpoint at step %d", saved.step)
     checkpoints.restore_moments(_adam(training), list(weights), saved.optimizer)
     if training.accelerator.scaler and saved.loss_scale:
         training.accelerator.scaler.load_state_dict(saved.loss_scale)

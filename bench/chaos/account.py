@@ -59,7 +59,7 @@ def _count(total: Account, paired: Counter[tuple[int, int]], traces: Sequence[Im
         outcomes = [trace.dropped] if trace.dropped else [edit.outcome for edit in trace.edits]
         failed = [outcome for outcome in outcomes if outcome.endswith("_failed")]
         total.dead_lettered += bool(failed)
-        total.filtered += not failed
+        total.filtered += not failed and "pair" not in outcomes  # a pair that is in no shard is lost
         if failed:
             errors = [trace.error, *(edit.error for edit in trace.edits)]
             total.causes[next((error for error in errors if error), failed[0])] += 1

@@ -7,7 +7,8 @@ import pytest
 from bench.chaos.account import Account, account
 from bench.chaos.schedule import KINDS, schedule
 from bench.chaos.work import Work, job_spec
-from retouche.contract.jobs import DropReason, ImageTrace, JobReport, PreferencePair
+from retouche.contract.jobs import DropReason, EditTrace, ImageTrace, JobReport, PreferencePair
+from retouche.contract.stages import EditInstruction
 from retouche.pairs import write_pairs, write_traces
 from retouche.store import ObjectStore, shard_path
 from tests.gateway.shards import pair
@@ -59,6 +60,14 @@ def test_what_is_missing_or_there_twice_is_seen(
     traces = [trace(place, "no_findings") for place in range(1, ITEMS)]
     found = accounted(store, [], traces + [trace(0, "no_findings")] * extra)
     assert (found.lost, found.duplicated) == (lost, duplicated)
+
+
+def test_a_pair_that_is_in_no_shard_is_lost(store: ObjectStore) -> None:
+    redden = EditInstruction(action="recolor", target="the circle", text="make the circle red")
+    edit = EditTrace(instruction=redden, seed=0, outcome="pair")
+    chosen = trace(0, None).model_copy(update={"edits": [edit]})
+    found = accounted(store, [], [chosen, *(trace(place, "no_findings") for place in range(1, ITEMS))])
+    assert (found.lost, found.filtered) == (1, ITEMS - 1)
 
 
 def test_other_pairs_are_another_digest(store: ObjectStore) -> None:

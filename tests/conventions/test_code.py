@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("retouche", "serving", "services", "gateway", "worker", "studio", "shapes", "bench")
+PACKAGES = ("retouche", "serving", "services", "gateway", "worker", "trainer", "studio", "shapes", "bench")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 LIGHT = ("retouche", "serving", "gateway", "worker", "studio")

@@ -6,15 +6,17 @@ import re
 import socket
 import struct
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import httpx2
 import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from retouche.images import DECODED_AT_ONCE
+from retouche.images import DECODED_AT_ONCE, decode, encode
 from tests.until import until
 
 RED = Image.new("RGB", (32, 16), (255, 0, 0))
@@ -77,10 +79,20 @@ class Door(asyncio.Semaphore):
         return True
 
 
-def test_few_images_are_decoded_at_once(app: FastAPI, gateway: httpx2.Client) -> None:
+def test_few_images_are_decoded_at_once(
+    app: FastAPI, gateway: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A picture of 75 kB may take hundreds of megabytes on its way: many at once would be a bomb."""
     assert app.state.decoding._value == DECODED_AT_ONCE
     door = app.state.decoding = Door(1)
+    behind_it: list[bool] = []
+
+    def watched(step: Callable[[Any], Any], given: object) -> object:
+        behind_it.append(door.locked())
+        return step(given)
+
+    for name, step in (("decode", decode), ("encode", encode)):
+        monkeypatch.setattr(f"gateway.images.{name}", partial(watched, step))
     with ThreadPoolExecutor(4) as callers:
         answers = list(
             callers.map(
@@ -89,6 +101,7 @@ def test_few_images_are_decoded_at_once(app: FastAPI, gateway: httpx2.Client) ->
         )
     assert [answer.status_code for answer in answers] == [201] * 4
     assert door.passed == 4
+    assert behind_it == [True] * 8
 
 
 def test_a_form_uploads_the_same_image(gateway: httpx2.Client) -> None:

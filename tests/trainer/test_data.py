@@ -11,7 +11,7 @@ from PIL import Image
 
 from retouche.contract.runs import TrainingData
 from retouche.errors import BadRequest, Conflict, ImageNotFound, JobNotFound
-from retouche.images import decode
+from retouche.images import decode, encode
 from retouche.reviews import record_review
 from retouche.store import ObjectStore, image_path, run
 from shapes.train.loop import MODELS
@@ -168,7 +168,15 @@ def test_a_pick_a_pic_folder_gives_pairs_and_drops_ties(tmp_path: Path, store: O
 def test_a_damaged_image_is_counted_and_named_and_the_rest_goes_on(
     tmp_path: Path, store: ObjectStore
 ) -> None:
-    folder = worlds.pick_a_pic(tmp_path / "some_pickapic", store, jpg_0=[b"not an image"] + [b"x"] * 2)
+    red = encode(Image.new("RGB", (64, 64), "red"))
+    folder = worlds.pick_a_pic(tmp_path / "some_pickapic", store, jpg_0=[b"not an image", red, red])
+    imported = run(folder_pairs(store, folder))
+    assert (len(imported.pairs), imported.dropped) == (1, {"unreadable_image": 1, "tie": 1})
+    assert imported.unreadable[0].startswith("train-00000-of-00001.parquet row 1: ")
+
+
+def test_a_folder_of_damaged_images_is_refused(tmp_path: Path, store: ObjectStore) -> None:
+    folder = worlds.pick_a_pic(tmp_path / "some_pickapic", store, jpg_0=[b"not an image"] * 3)
     with pytest.raises(BadRequest, match="unreadable_image"):
         run(folder_pairs(store, folder))
 

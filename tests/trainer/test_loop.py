@@ -95,7 +95,9 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bytes(tmp_path: Path) -> None
 
     train(whole, policy(tmp_path / "base", whole.tuning), NoisePairs(), tmp_path / "cut", cancelled=stop_once)
     assert finished(tmp_path / "cut")[-1].name == "00000005"
-    train(whole, policy(tmp_path / "base", whole.tuning), NoisePairs(), tmp_path / "cut")
+    went_on: list[TrainingMetrics] = []
+    train(whole, policy(tmp_path / "base", whole.tuning), NoisePairs(), tmp_path / "cut", went_on.append)
+    assert [metrics.step for metrics in went_on] == [6, 7, 8, 9, 10], "it began anew"
     for name in ("weights", "optimizer", "average"):
         one, other = (finished(tmp_path / run)[-1] / f"{name}.safetensors" for run in ("undisturbed", "cut"))
         assert one.read_bytes() == other.read_bytes(), name

@@ -146,7 +146,9 @@ def test_a_killed_run_goes_on_on_another_machine_and_ends_with_the_same_bytes(
     process.kill()
     process.wait()
     assert not _finished(other, run_id)
-    subprocess.run(command, check=True, cwd=CHECKOUT, env=environment(other, redis_url, tmp_path / "c"))
+    elsewhere = environment(other, redis_url, tmp_path / "c")
+    ended = subprocess.run(command, check=True, cwd=CHECKOUT, env=elsewhere, capture_output=True, text=True)
+    assert "goes on from the checkpoint at step" in ended.stderr
 
     lora = run_path(run_id, "artifacts/pytorch_lora_weights.safetensors")
     assert run(store.get(lora)) == run(other.get(lora))
