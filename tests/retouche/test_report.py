@@ -68,7 +68,7 @@ def test_a_run_with_curves_and_what_was_found_of_it(
         )
         client.keep_evaluation(evaluation)
     page = report_of(gateway_url, submitted.id, tmp_path / "run.html")
-    assert "implicit accuracy 0.7" in page
+    assert "implicit accuracy 0.75" in page
     assert "+0.2500" in page
     assert f"<h1>{job_id}</h1>" in page
 

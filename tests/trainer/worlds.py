@@ -65,7 +65,7 @@ def metrics(step: int) -> TrainingMetrics:
     return TrainingMetrics(
         step=step,
         loss=0.6,
-        implicit_accuracy=0.7,
+        implicit_accuracy=0.75,
         reward_margin=0.1,
         chosen_error=0.02,
         rejected_error=0.03,
