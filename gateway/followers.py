@@ -1,10 +1,10 @@
 """How many event streams a tenant may have open at a gateway: each keeps a connection to Redis as well."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from fastapi import Depends, Request
-from fastapi.sse import ServerSentEvent
 
 from gateway.callers import TheCaller
 from gateway.settings import Settings
@@ -29,14 +29,12 @@ def _room_to_follow(request: Request, who: TheCaller) -> None:
 ROOM_TO_FOLLOW = Depends(_room_to_follow)
 
 
-async def counted(
-    followers: Counter[str], tenant: str, events: AsyncIterator[ServerSentEvent]
-) -> AsyncIterator[ServerSentEvent]:
-    """These events, from the first to the last of which the tenant follows one more."""
+@contextmanager
+def following(followers: Counter[str], tenant: str) -> Iterator[None]:
+    """Within, the tenant follows one more."""
     followers[tenant] += 1
     try:
-        async for event in events:
-            yield event
+        yield
     finally:
         followers[tenant] -= 1
         if not followers[tenant]:

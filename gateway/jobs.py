@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from gateway import changes
 from gateway.callers import CURATE, READ, TheCaller
 from gateway.deployed import check_deployed
-from gateway.followers import ROOM_TO_FOLLOW, counted
+from gateway.followers import ROOM_TO_FOLLOW, following
 from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
 from gateway.ownership import OwnJob, check_adapter, check_prompt_set
@@ -149,9 +149,9 @@ async def retry(job_id: OwnJob, request: Request) -> Job:
 )
 async def events(job_id: OwnJob, caller: TheCaller, request: Request) -> AsyncIterator[ServerSentEvent]:
     """The job's state now and at every change, as server-sent events; ends when the job does."""
-    told = changes.events(request.app.state, job_id, _reader(request).job, JobEvent)
-    async for event in counted(request.app.state.followers, caller.tenant, told):
-        yield event
+    with following(request.app.state.followers, caller.tenant):
+        async for event in changes.events(request.app.state, job_id, _reader(request).job, JobEvent):
+            yield event
 
 
 async def recover_all(app: FastAPI) -> list[str]:

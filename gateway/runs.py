@@ -15,7 +15,7 @@ from gateway import changes
 from gateway.callers import READ, TRAIN, Caller, TheCaller
 from gateway.decisions import DecisionReader
 from gateway.deployed import check_base, check_deployed, check_folders
-from gateway.followers import ROOM_TO_FOLLOW, counted
+from gateway.followers import ROOM_TO_FOLLOW, following
 from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
 from gateway.ownership import OwnRun
@@ -147,9 +147,9 @@ async def retry(run_id: OwnRun, request: Request) -> Run:
 )
 async def events(run_id: OwnRun, caller: TheCaller, request: Request) -> AsyncIterator[ServerSentEvent]:
     """The run's state now and whenever it logs, as server-sent events; ends when the run does."""
-    told = changes.events(request.app.state, run_id, _reader(request).run, RunEvent)
-    async for event in counted(request.app.state.followers, caller.tenant, told):
-        yield event
+    with following(request.app.state.followers, caller.tenant):
+        async for event in changes.events(request.app.state, run_id, _reader(request).run, RunEvent):
+            yield event
 
 
 @router.get("/v1/runs/{run_id}/metrics", response_class=Response, dependencies=[READ], responses=_LINES)
