@@ -20,8 +20,8 @@ vllm: .vllm/installed  ## vLLM for CPUs, for the tests that ask a real server
 demo: install  ## curate preference pairs on this machine and show what came out
 	$(BIN)/python -m shapes.demo
 
-test: install  ## the tests, with real servers
-	$(BIN)/python -m pytest
+test: install  ## the tests, with real servers, a file on each core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: install lint types contracts test chaos
 
