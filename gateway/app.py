@@ -33,7 +33,6 @@ from gateway.run_state import RunReader
 from gateway.settings import Settings
 from retouche.client.stages import StageClient, bearing, connections
 from retouche.contract.services import Readiness
-from retouche.images import DECODED_AT_ONCE
 from retouche.metrics import QueueMetrics
 from retouche.profile import load_profile
 from retouche.queue import curate_queue, train_queue
@@ -86,7 +85,6 @@ async def _load(settings: Settings, app: FastAPI) -> Loaded:
         headers=bearing(settings.internal_token),
     )
     state.followers = Counter[str]()
-    state.decoding = asyncio.Semaphore(DECODED_AT_ONCE)
     state.stages = StageClient(settings.service_urls, timeout_seconds=5, connect_timeout_seconds=2)
     state.replicas = httpx2.AsyncClient(timeout=overview.TIMEOUT_SECONDS, trust_env=False)
     state.queue_metrics = QueueMetrics(state.metrics.registry)

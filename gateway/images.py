@@ -1,6 +1,7 @@
 """Upload and fetch images."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -10,10 +11,12 @@ from gateway.callers import READ, SERVICES, TheCaller
 from gateway.ownership import OwnImage
 from retouche.contract.jobs import ImageInfo
 from retouche.errors import BadRequest, PayloadTooLarge
-from retouche.images import MAX_BYTES, decode, encode, media_type
+from retouche.images import DECODED_AT_ONCE, MAX_BYTES, decode, encode, media_type
 from retouche.tenancy import own
 
 router = APIRouter(tags=["images"])
+
+_threads = ThreadPoolExecutor(DECODED_AT_ONCE, thread_name_prefix="decoding")
 
 _BINARY = {"type": "string", "format": "binary"}
 _FORM = {"type": "object", "properties": {"image": _BINARY}, "required": ["image"]}
@@ -37,15 +40,13 @@ async def upload(caller: TheCaller, request: Request) -> ImageInfo:
     lossless WebP."""
     form = request.headers.get("content-type", "").startswith("multipart/form-data")
     data = await (_field(request) if form else _body(request))
-    async with request.app.state.decoding:
-        image = await asyncio.to_thread(decode, data)
-        encoded = await asyncio.to_thread(encode, image)
+    (width, height), encoded = await asyncio.get_running_loop().run_in_executor(_threads, _lossless, data)
     reference = await request.app.state.store.put_image(encoded)
     await own(request.app.state.store, caller.tenant, "images", reference)
     return ImageInfo(
         image=reference,
-        width=image.width,
-        height=image.height,
+        width=width,
+        height=height,
         bytes=len(encoded),
         media_type="image/webp",
     )
@@ -83,3 +84,9 @@ async def _body(request: Request) -> bytes:
         if len(data) > MAX_BYTES:
             raise _too_large()
     return bytes(data)
+
+
+def _lossless(data: bytes) -> tuple[tuple[int, int], bytes]:
+    """Width and height, and the image encoded; its pixels do not wait for the store."""
+    image = decode(data)
+    return image.size, encode(image)

@@ -13,7 +13,7 @@ from retouche.together import together
 
 _STORED_AT_ONCE = 8  # of a request's data URIs: others ask as well, and what is encoded waits for the store
 
-_threads = ThreadPoolExecutor(DECODED_AT_ONCE, thread_name_prefix="data-uri")
+_threads = ThreadPoolExecutor(DECODED_AT_ONCE, thread_name_prefix="decoding")
 
 
 async def referenced(store: ObjectStore, image: ImageInput) -> ImageRef:
@@ -40,7 +40,8 @@ async def all_referenced(store: ObjectStore, images: Sequence[ImageInput]) -> li
 
 async def load_image(store: ObjectStore, reference: ImageRef) -> Image.Image:
     """The RGB image behind a reference; ImageNotFound if the store has none."""
-    return await asyncio.to_thread(lambda: decode(store.read_image(reference)))
+    encoded = await asyncio.to_thread(store.read_image, reference)
+    return await asyncio.get_running_loop().run_in_executor(_threads, decode, encoded)
 
 
 async def store_image(store: ObjectStore, image: Image.Image) -> ImageRef:

@@ -1,6 +1,5 @@
 """A gateway as a real server, with a Redis, a store and no worker: tests write the shards themselves."""
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from gateway.key_store import KeyStore
 from gateway.pair_index import PairIndexes
 from gateway.run_state import RunReader
 from gateway.settings import Settings
-from retouche.images import DECODED_AT_ONCE
 from retouche.store import ObjectStore
 from tests.gateway.server import NOTHING_LISTENS, serve
 from tests.gateway.tenants import ADMIN_KEY
@@ -58,7 +56,6 @@ def app(served: tuple[FastAPI, httpx2.Client], store: ObjectStore, redis_url: st
     assert redis_url == app.state.settings.redis_url
     app.state.store, app.state.reader = store, JobReader(store, app.state.redis)
     app.state.runs, app.state.keys = RunReader(store), KeyStore(store)
-    app.state.decoding = asyncio.Semaphore(DECODED_AT_ONCE)
     app.state.decisions, app.state.indexes = DecisionReader(store), PairIndexes(store)
     return app
 
