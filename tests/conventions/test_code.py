@@ -3,12 +3,13 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("retouche", "serving", "services", "gateway", "worker", "trainer", "studio", "shapes", "bench")
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 LIGHT = ("retouche", "serving", "gateway", "worker", "studio")
@@ -46,6 +47,14 @@ def test_files_do_one_thing() -> None:
     assert not {name: lines for name, lines in found.items() if lines > 500}
     long = {name: lines for name, lines in found.items() if lines > 300}
     assert len(long) <= 0.05 * len(found), long
+
+
+def test_no_package_is_left_out_of_the_checks() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    assert sorted(settings["mypy"]["packages"]) == sorted([*PACKAGES, "tests"])
+    assert sorted(settings["importlinter"]["root_packages"]) == sorted({*PACKAGES} - {"bench"})
+    code = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("CODE"))
+    assert sorted(code.split()[2:]) == sorted([*PACKAGES, "tests"])
 
 
 @pytest.mark.parametrize("name", NAMES)
