@@ -76,7 +76,10 @@ def all_scenes() -> tuple[Scene, ...]:
 
 @cache
 def held_out_scenes() -> tuple[Scene, ...]:
-    """Two-item scenes no model was trained on, in an order that depends on nothing but the grammar."""
+    """Two-item scenes that no model learns to draw, edit towards or judge; only the autoencoder sees them.
+
+    Their order depends on nothing but the grammar.
+    """
     double = [scene for scene in all_scenes() if scene.axis is not None]
     return tuple(sorted(double, key=_digest)[:HELD_OUT_SCENES])
 

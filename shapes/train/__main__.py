@@ -3,14 +3,17 @@
     autoencoder  text_encoder  competent  base  editor_instruct_pix2pix  editor_controlnet_ip2p
     reward_clip  reward_second  critic
 
-Each stage writes its folder under shapes/models (the first three, which only the others need and which are
-not shipped, under build/) and enters its quality in the manifest. With `--rehearse DIR` the same is done into
-DIR at a small share of its length: it shows that the recipe runs, not what it reaches.
+Each stage makes its folder under shapes/models (the first three, which only the others need and which are
+not shipped, under build/) and enters its quality in the manifest; one that ends before it is done leaves what
+was there. Under `torchrun --nproc-per-node N` the stages that can share their work do so, and what they make
+depends on N. With `--rehearse DIR` the same is done into DIR at a small share of its length: it shows that
+the recipe runs, not what it reaches.
 """
 
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,9 +33,10 @@ from shapes.train import (
     reward_quality,
     rewards,
 )
-from shapes.train.loop import MODELS, processes, rank, rehearsal
+from shapes.train.loop import MODELS, alone, join, processes, rank, rehearsal, wait_for_all
 
 INTERMEDIATE = ("autoencoder", "text_encoder", "competent")
+SHARED = ("competent", "base", "editor_instruct_pix2pix", "editor_controlnet_ip2p", "critic")  # by processes
 REHEARSED_SHARE = 0.0002
 NEEDED = {  # what a stage reads of others
     "competent": ("autoencoder", "text_encoder"),
@@ -47,12 +51,15 @@ NEEDED = {  # what a stage reads of others
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the recipe reads and writes."""
+    """Where the recipe reads and writes; what is `under_way` takes its place once it is measured."""
 
     models: Path = MODELS
     build: Path = Path("build/shapes")
+    under_way: str | None = None
 
     def of(self, name: str) -> Path:
+        if name == self.under_way:
+            return self.build / "under-way" / name
         return (self.build if name in INTERMEDIATE else self.models) / name
 
     @property
@@ -71,6 +78,12 @@ SEEDS = {
     "reward_clip": 0,
     "reward_second": 1,
     "critic": 0,
+}
+NOTES = {  # what the figures in the manifest do not say themselves
+    "reward_clip": "pair accuracy on held-out renders",
+    "reward_second": "pair accuracy on held-out renders; direction and order are relations: chance",
+    "critic": "LOOKING_WEIGHT was chosen among .35, .5, .6 and .65 on an earlier training's figures "
+    "on these prompts",
 }
 
 
@@ -148,9 +161,15 @@ def main(
     at = Folders() if rehearse is None else Folders(rehearse / "models", rehearse / "build")
     planned = [name for name in STAGES if name in names or "all" in names]
     _require(planned, at)
+    join()
     with nullcontext() if rehearse is None else rehearsal(REHEARSED_SHARE):
         for name in planned:
-            _run(name, at)
+            if name in SHARED:
+                run_stage(name, at, rehearse)
+            elif rank() == 0:
+                with alone():
+                    run_stage(name, at, rehearse)
+            wait_for_all()
 
 
 def _require(planned: list[str], at: Folders) -> None:
@@ -164,18 +183,36 @@ def _require(planned: list[str], at: Folders) -> None:
                 )
 
 
-def _run(name: str, at: Folders) -> None:
-    quality = STAGES[name](at, SEEDS[name])
+def run_stage(name: str, at: Folders, rehearse: Path | None) -> None:
+    """Train and measure; then, and only then, put what was made in its place and enter it in the manifest."""
+    making = replace(at, under_way=name)
     if rank() == 0:
-        print(name, quality, flush=True)
-    if rank() == 0 and name not in INTERMEDIATE:
-        manifest.record(at.of(name), _command(name), SEEDS[name], quality)
+        shutil.rmtree(making.of(name), ignore_errors=True)
+    quality = STAGES[name](making, SEEDS[name])
+    if rank() > 0:
+        return
+    print(name, quality, flush=True)
+    _put_in_place(making.of(name), at.of(name))
+    if name not in INTERMEDIATE:
+        manifest.record(at.of(name), _command(name, rehearse), SEEDS[name], quality, NOTES.get(name, ""))
 
 
-def _command(name: str) -> str:
-    """What was typed: the processes' number belongs to it, for each draws numbers of its own."""
-    launcher = f"torchrun --nproc-per-node {processes()}" if processes() > 1 else "python"
-    return f"{launcher} -m shapes.train {name}"
+def _put_in_place(made: Path, place: Path) -> None:
+    """In place of what is there, if anything is: two renames, as a folder cannot be put over another."""
+    former = made.with_name("former")
+    shutil.rmtree(former, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists():
+        place.rename(former)
+    made.rename(place)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _command(name: str, rehearse: Path | None) -> str:
+    """What makes this stage: the number of those that share it belongs to it, for each draws its own."""
+    shared = name in SHARED and processes() > 1
+    launcher = f"torchrun --nproc-per-node {processes()}" if shared else "python"
+    return f"{launcher} -m shapes.train {name}" + (f" --rehearse {rehearse}" if rehearse else "")
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def _learn(
 def _drawn(base: Path | None, rng: random.Random) -> Pictures:
     """This process's share of pictures of every training scene."""
     vae = base / "vae" if base else None
-    pictures = gallery(train_scenes(), PICTURES_PER_SCENE // processes(), vae, rng.randrange(2**31))
+    pictures = gallery(train_scenes(), -(-PICTURES_PER_SCENE // processes()), vae, rng.randrange(2**31))
     return Pictures(pictures.pictures, pictures.observations)
 
 

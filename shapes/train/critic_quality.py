@@ -56,9 +56,10 @@ def judge(model: Model, cases: Sequence[Case]) -> dict[str, float]:
         scene = parse(case.prompt)
         report = check(case.picture, scene)
         truth = findings_for(report, scene)
-        right = [finding for finding in verdict.findings if finding in truth]
+        findings = list(dict.fromkeys(verdict.findings))  # said twice, it is one
+        right = [finding for finding in findings if finding in truth]
         texts = {edit.text for edit in edits.instructions} if edits else set()
-        named, found, faults = named + len(verdict.findings), found + len(right), faults + len(truth)
+        named, found, faults = named + len(findings), found + len(right), faults + len(truth)
         readable += edits is not None and verdict.description != "unreadable"
         if len(right) == len(truth):  # each expected edit then belongs to a finding
             expected = [edit.text for edit in instructions_for(report, scene)]

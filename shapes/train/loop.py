@@ -6,11 +6,13 @@ which on a CPU is half as fast again as one process of N threads.
 
 import copy
 import math
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -21,17 +23,29 @@ from torch import distributed, nn
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 _SHARE = ContextVar("share", default=1.0)
+_ALONE = ContextVar("alone", default=False)
+_LONGEST_STAGE = timedelta(hours=24)  # the others wait while one process trains, or measures, alone
 MODELS = Path(__file__).parent.parent / "models"
 
 
+def join() -> None:
+    """Join the other processes, if there are any."""
+    if distributed.is_torchelastic_launched():
+        distributed.init_process_group("gloo", timeout=_LONGEST_STAGE)
+
+
+def wait_for_all() -> None:
+    """Come back once every process is here."""
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
 def start(seed: int) -> torch.device:
-    """Seed everything, join the other processes if there are any, and choose the device."""
+    """Seed everything, and choose the device."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
     torch.set_flush_denormal(True)
-    if distributed.is_torchelastic_launched() and not distributed.is_initialized():
-        distributed.init_process_group("gloo")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -55,7 +69,20 @@ def rank() -> int:
 
 
 def processes() -> int:
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+    return distributed.get_world_size() if distributed.is_initialized() and not _ALONE.get() else 1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, the first process does the whole work, on the cores of all."""
+    token, threads = _ALONE.set(True), torch.get_num_threads()
+    if distributed.is_initialized():
+        torch.set_num_threads(os.cpu_count() or 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _ALONE.reset(token)
 
 
 def own_random(seed: int) -> random.Random:

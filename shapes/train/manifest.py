@@ -1,6 +1,7 @@
 """The manifest of the shipped models: what each file is, how it was made, and how good it is."""
 
 import json
+import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ def record(folder: Path, command: str, seed: int, quality: dict[str, float], not
     rounded = {key: round(value, 4) for key, value in sorted(quality.items())}
     entry = {"command": command, "seed": seed, "quality": rounded, "files": digests(folder)}
     manifest[folder.name] = entry | ({"note": note} if note else {})
-    _manifest(folder.parent).write_text(json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
+    written = _manifest(folder.parent).with_suffix(".written")
+    written.write_text(json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
+    os.replace(written, _manifest(folder.parent))
 
 
 def read(models: Path = MODELS) -> dict[str, Any]:

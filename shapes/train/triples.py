@@ -46,7 +46,7 @@ class Source:
 
 
 def make_triples(base: StableDiffusionPipeline, rng: random.Random) -> Triples:
-    """This process's share of TRIPLES: several instructions for every source, over scenes never held out."""
+    """This process's share of TRIPLES: several instructions for every source, no target held out."""
     known = set(held_out_scenes())
     pictures, sources, targets = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
     texts: list[str] = []

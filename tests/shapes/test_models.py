@@ -42,7 +42,7 @@ def test_rewards_prefer_the_right_attribute(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REWARDS)
-def test_rewards_prefer_the_better_of_a_sample_and_its_edit(name: str) -> None:
+def test_the_manifest_says_that_rewards_prefer_the_better_of_a_sample_and_its_edit(name: str) -> None:
     quality = read()[name]["quality"]
     assert all(quality[f"{kind.removeprefix('editor_')}_edits"] >= 0.9 for kind in EDITORS)
 
