@@ -9,12 +9,14 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from retouche.cli.curate import pinned
 from retouche.cli.progress import follow
 from retouche.cli.runs import follow as follow_run
 from retouche.client import AsyncRetouche, Retouche
@@ -27,23 +29,29 @@ from retouche.images import decode
 from retouche.local.system import running
 from retouche.report import write_report
 from shapes.check import Report, check
-from shapes.prompts import held_out_prompts
+from shapes.prompts import HELD_OUT_SCENES, held_out_prompts
 from shapes.render import Pixels
 from shapes.truth import score as truth
 
 SHEET_ROWS = 8
 TRAINING_STEPS = 60
-EVALUATION_PROMPTS = 64
+PROMPTS = 48
+EVALUATION_PROMPTS = 64  # of other scenes
 _console = Console(stderr=True)
 
 
-def main(data: Path = Path(".retouche/demo"), prompts: int = 48, images: int = 2, seed: int = 0) -> None:
+def main(
+    data: Path = Path(".retouche/demo"),
+    prompts: Annotated[int, typer.Option(min=1, max=HELD_OUT_SCENES - EVALUATION_PROMPTS)] = PROMPTS,
+    images: int = 2,
+    seed: int = 0,
+) -> None:
     """Start everything on this machine, curate, and say what came out."""
     data.mkdir(parents=True, exist_ok=True)
     spec = CurationSpec(prompts=tuple(held_out_prompts()[:prompts]), images_per_prompt=images, seed=seed)
     with running(data, told=_tell) as system, Retouche(system.url) as client:
         began = time.monotonic()
-        job = follow(client, client.submit(spec).id)
+        job = follow(client, client.submit(pinned(client, spec)).id)
         seconds = time.monotonic() - began
         if job.state != "finished":
             raise SystemExit(f"the job is {job.state}: {job.error}")

@@ -1,8 +1,8 @@
 """Where the margins of deploy/profiles/shapes.yaml come from: `python -m shapes.margins`.
 
-A job on held-out prompts that neither the demo nor its evaluation asks for. Its scored edits are then judged
-again, by the worker's own rule, under every combination of margins; so margins are never chosen on the
-prompts that shapes/demo.py reports on.
+A job on held-out prompts of scenes that neither the demo nor its evaluation asks for, from either side. Its
+scored edits are then judged again, by the worker's own rule, under every combination of margins; so margins
+are never chosen on what shapes/demo.py reports on.
 """
 
 import json
@@ -16,23 +16,24 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from retouche.cli.curate import pinned
 from retouche.cli.progress import follow
 from retouche.client import Retouche
 from retouche.contract.jobs import CurationSpec, ImageTrace
 from retouche.images import decode
 from retouche.local.system import running
 from shapes.check import Report, check
-from shapes.prompts import held_out_prompts
+from shapes.demo import EVALUATION_PROMPTS, PROMPTS
+from shapes.prompts import held_out_prompts, parse
 from worker.pairing import judge, outcomes
 
-FIRST_PROMPT = 112  # the demo curates on the first 48 and evaluates on the 64 after them
 TRIED = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 WANTED = 0.95  # of the pairs truly better; the bar is .90, and a sample of a hundred is off by .03
 
 
 @dataclass(frozen=True)
 class Edited:
-    """An image of the job, the edits that were scored, and what the checker says of each."""
+    """An image of the job, its edits that were scored, if any, and what the checker says of each."""
 
     trace: ImageTrace
     report: Report
@@ -52,13 +53,13 @@ class Tried:
 def main(
     data: Path = Path(".retouche/margins"),
     profile: str = "shapes",
-    prompts: Annotated[int, typer.Option(help="how many, from the 113th held-out one on")] = 64,
+    prompts: Annotated[int | None, typer.Option(help="how many; as many as there are")] = None,
 ) -> None:
     """Curate, try every combination of margins, and print them all, the best last."""
     data.mkdir(parents=True, exist_ok=True)
-    asked = held_out_prompts()[FIRST_PROMPT:][:prompts]
+    asked = unreported_prompts()[:prompts]
     with running(data, profile) as system, Retouche(system.url) as client:
-        job = follow(client, client.submit(CurationSpec(prompts=tuple(asked))).id)
+        job = follow(client, client.submit(pinned(client, CurationSpec(prompts=tuple(asked)))).id)
         if job.state != "finished":
             raise SystemExit(f"the job is {job.state}: {job.error}")
         images = [found for trace in client.traces(job.id) if (found := _edited(client, trace))]
@@ -70,6 +71,12 @@ def main(
     )
 
 
+def unreported_prompts() -> list[str]:
+    """The held-out prompts of which shapes/demo.py asks neither these nor another with the same meaning."""
+    reported = {parse(prompt) for prompt in held_out_prompts()[: PROMPTS + EVALUATION_PROMPTS]}
+    return [prompt for prompt in held_out_prompts() if parse(prompt) not in reported]
+
+
 def chosen(everything: Sequence[Tried]) -> Tried:
     """Of the margins that are right often enough the most productive; else those most often right."""
     good = [tried for tried in everything if tried.truly_better >= WANTED]
@@ -79,7 +86,7 @@ def chosen(everything: Sequence[Tried]) -> Tried:
 
 
 def _all(images: Sequence[Edited]) -> Iterator[Tried]:
-    names = sorted(images[0].trace.scores)
+    names = sorted({name for image in images for name in image.trace.scores})
     for values in product(TRIED, repeat=len(names)):
         yield tried(images, dict(zip(names, values, strict=True)))
 
@@ -99,7 +106,7 @@ def tried(images: Sequence[Edited], margins: Mapping[str, float]) -> Tried:
 
 
 def _edited(client: Retouche, trace: ImageTrace) -> Edited | None:
-    if trace.image is None or not trace.scores:
+    if trace.image is None:
         return None
 
     @cache

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from retouche.cli.curate import pinned
 from retouche.cli.progress import follow
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.evaluation import TRUTH, Evaluation
@@ -64,7 +65,7 @@ def main(
         log_every_steps=25,
     )
     with running(data) as system, Retouche(system.url) as client:
-        job = follow(client, client.submit(CurationSpec(prompts=asked, style=STYLE)).id)
+        job = follow(client, client.submit(pinned(client, CurationSpec(prompts=asked, style=STYLE))).id)
         _console.print(f"{job.report.pairs} pairs of one style from {prompts} prompts")
         found = {
             name: asyncio.run(

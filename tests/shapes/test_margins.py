@@ -1,9 +1,13 @@
 """Margins are tried on scored edits by the worker's own rule; first they must be right, then productive."""
 
+from dataclasses import replace
+
 from retouche.contract.jobs import EditTrace, ImageTrace
 from retouche.contract.stages import EditInstruction
 from shapes.check import check
-from shapes.margins import Edited, Tried, chosen, tried
+from shapes.demo import EVALUATION_PROMPTS, PROMPTS
+from shapes.margins import Edited, Tried, chosen, tried, unreported_prompts
+from shapes.prompts import held_out_prompts, parse
 from shapes.render import render
 from shapes.scene import Item, Placement, Scene
 
@@ -28,6 +32,18 @@ def test_a_margin_drops_what_the_reward_models_hardly_see() -> None:
     assert tried(images, {"a": 0.0, "b": 0.0}) == Tried({"a": 0.0, "b": 0.0}, 3, 2 / 3, 1.0)
     assert tried(images, {"a": 0.2, "b": 0.0}) == Tried({"a": 0.2, "b": 0.0}, 2, 1.0, 2 / 3)
     assert tried(images, {"a": 0.5, "b": 0.5}).pairs == 0
+
+
+def test_a_faulty_image_in_which_the_critic_found_nothing_has_no_pair_either() -> None:
+    missed = edited(0.3, gain=0.5)
+    missed = replace(missed, trace=missed.trace.model_copy(update={"scores": {}, "edits": []}), gains=[])
+    assert tried([edited(0.3, gain=0.5), missed], {"a": 0.0, "b": 0.0}).share == 0.5
+
+
+def test_margins_are_chosen_on_scenes_that_the_demo_does_not_report_on() -> None:
+    demo = held_out_prompts()[: PROMPTS + EVALUATION_PROMPTS]
+    assert unreported_prompts()
+    assert not {parse(prompt) for prompt in unreported_prompts()} & {parse(prompt) for prompt in demo}
 
 
 def test_the_most_productive_of_the_right_ones_is_chosen() -> None:
