@@ -23,6 +23,7 @@ from diffusers import StableDiffusionPipeline
 from rich.console import Console
 from rich.table import Table
 
+from retouche.cli.curate import pinned
 from retouche.cli.progress import follow
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.jobs import CurationSpec
@@ -125,13 +126,13 @@ def main(
 
 def _pair_sets(data: Path, store: ObjectStore, prompts: int) -> dict[str, list[TrainingPair]]:
     """Rich pairs, best-of-n pairs and rich pairs with shuffled labels; made once by the same models."""
-    kept = data / f"pairs-{prompts}-{identify(str(MODELS)).revision}.json"
-    if kept.exists():
-        sets = json.loads(kept.read_text())
-        return {name: [TrainingPair(**pair) for pair in pairs] for name, pairs in sets.items()}
     chosen = random.Random(0).sample(train_prompts(), prompts)
     with running(data) as system, Retouche(system.url) as client:
-        job = follow(client, client.submit(CurationSpec(prompts=tuple(chosen))).id)
+        job = follow(client, client.submit(pinned(client, CurationSpec(prompts=tuple(chosen)))).id)
+        kept = data / f"pairs-{job.id}.json"
+        if kept.exists():
+            sets = json.loads(kept.read_text())
+            return {name: [TrainingPair(**pair) for pair in pairs] for name, pairs in sets.items()}
         rich = run(finished_pairs(store, job.id))
         best = asyncio.run(_best_of_n(system.url, chosen[: 5 * len(rich) // 4]))  # some will not agree
     rng = random.Random(0)
@@ -242,7 +243,7 @@ def _figures(base: list[float], scores: dict[str, list[list[float]]]) -> dict[st
     }
     found["methods"] = {
         method: {
-            name: _difference(_of(base, flags), [_of(each, flags) for each in trials])
+            name: difference(_of(base, flags), [_of(each, flags) for each in trials])
             for name, flags in kept.items()
         }
         for method, trials in scores.items()
@@ -257,13 +258,18 @@ def _of(values: list[float], flags: list[bool]) -> list[float]:
     return [value for value, flag in zip(values, flags, strict=True) if flag]
 
 
-def _difference(base: list[float], trials: list[list[float]]) -> dict[str, float]:
-    """Tuned minus base with its 95% interval, bootstrapped over training seeds and prompts together."""
-    rng, count = random.Random(0), len(base)
+def difference(base: list[float], trials: list[list[float]]) -> dict[str, float]:
+    """Tuned minus base with its 95% interval, bootstrapped over training seeds and scenes together.
+
+    The scores are of all scenes from one side and then of the same from the other: what a model makes of a
+    scene's two prompts is alike, and they are drawn together.
+    """
+    rng, scenes = random.Random(0), len(base) // 2
     means = []
     for _ in range(RESAMPLES):
         seeds = rng.choices(trials, k=len(trials))
-        places = rng.choices(range(count), k=count)
+        drawn = rng.choices(range(scenes), k=scenes)
+        places = [*drawn, *(place + scenes for place in drawn)]
         means.append(fmean(fmean(trial[place] - base[place] for place in places) for trial in seeds))
     means.sort()
     cut = RESAMPLES // 40
