@@ -4,7 +4,8 @@ The real gateway, workers and Redis, with services that answer at once (bench/li
 are sent as a stream; then the job's state is asked for every INTERVAL_SECONDS, as whoever watches it would,
 until some of the prompts are done: all of them are hours where the cores are few (`--curate 1000000`).
 `ratio` is the larger of Redis's memory and the gateway's resident memory at the end over the same at a tenth
-of the run.
+of the run; `redis_bytes_a_shard` is what each shard in between left in Redis, which the ratio of a short run
+hides: a million prompts are 15,625 shards.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 import httpx2
 from redis import Redis
 
+from retouche.contract.jobs import SHARD_PROMPTS
 from retouche.contract.stages import STAGES
 from retouche.local import redis_binary
 from retouche.local.process import Process
@@ -159,11 +161,13 @@ def summary(samples: Sequence[Sample]) -> dict[str, float]:
     tenth = next(sample for sample in samples if sample.prompts >= last.prompts / 10)
     redis, gateway = last.redis_bytes / tenth.redis_bytes, last.gateway_bytes / tenth.gateway_bytes
     answers = [sample.answer_seconds for sample in samples]
+    shards = (last.prompts - tenth.prompts) / SHARD_PROMPTS
     return {
         "curated": last.prompts,
         "prompts_per_second": last.prompts / last.seconds,
         "redis_bytes": last.redis_bytes,
         "gateway_bytes": last.gateway_bytes,
+        "redis_bytes_a_shard": (last.redis_bytes - tenth.redis_bytes) / max(1, shards),
         "redis_ratio": redis,
         "gateway_ratio": gateway,
         "answer_seconds_median": statistics.median(answers),

@@ -71,6 +71,8 @@ async def _run(settings: Settings, job_id: str, shard: int) -> None:
         while not (ended or await cancelled() or await committed()):
             # Again where the job was cancelled and, while its calls ended, retried: nobody else takes it up.
             ended = await _curate_until_cancelled(settings, store, redis, record, shard)
+        with suppress(RedisError):  # only a try that failed asks for it
+            await redis.delete(progressed_key(shard_task_id(job_id, shard)))
         if await committed():
             await _tell_consumers(redis, job_id, shard)
         if ended:  # by this run: one that runs twice must not widen the job's window

@@ -25,7 +25,7 @@ from retouche import prompt_sets
 from retouche.contract.jobs import SHARD_PROMPTS, CurationSpec, JobRecord, StartingImage
 from retouche.contract.payload import LOCAL
 from retouche.contract.stages import STAGES
-from retouche.coordination import SHARDS_STREAM, shard_task_id
+from retouche.coordination import SHARDS_STREAM, progressed_key, shard_task_id
 from retouche.images import encode
 from retouche.pairs import read_pairs, read_report, read_traces
 from retouche.queue import curate_queue, fill_window
@@ -141,6 +141,7 @@ def test_a_job_of_three_shards(store: ObjectStore, redis_url: str, services: str
     assert [trace.prompt_index for trace in read_traces(traces)] == [128, 129, 130, 131]
     with Redis.from_url(redis_url) as connection:
         assert connection.xlen(SHARDS_STREAM) == SHARDS
+        assert not connection.keys(progressed_key("*")), "for a day, of every shard there ever was"
     for pair in read_pairs(last):
         for image in (pair.chosen, pair.rejected):
             assert asyncio.run(owns(store, LOCAL, "images", image)), "its tenant may look at it"
