@@ -76,7 +76,7 @@ def _show(name: str, found: Measured) -> None:
 
 
 def measure(bottleneck: str, waiting: int = Stage().waiting) -> Measured:
-    """The sequential client, which warms the services up, then one shard, with `bottleneck` slow.
+    """A prompt that warms the services up, the sequential client, then one shard, with `bottleneck` slow.
 
     `waiting`: how many calls may wait in each service; it answers 429 beyond.
     """
@@ -85,6 +85,7 @@ def measure(bottleneck: str, waiting: int = Stage().waiting) -> Measured:
     most = Settings().most_in_flight
     with served(stages) as urls:
         others = [f"{prompt}, before" for prompt in PROMPTS[:SEQUENTIAL_PROMPTS]]
+        asyncio.run(_curate(urls, ["a first prompt, not counted"], 1, one_by_one=True))
         few, sequential_seconds = asyncio.run(_curate(urls, others, 1, one_by_one=True))
         report, seconds = asyncio.run(_curate(urls, PROMPTS, most))
     return Measured(

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
+from bench.processes import keep_memory
 from bench.services import CALLERS, PROMPT, Stage, pictures, served, served_seconds, static_seconds
 from retouche.contract.stages import RewardRequest
 from retouche.images import encode
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="reward models", metavar="NAME")
     parser.add_argument("--port", type=int, default=8790)
     options = parser.parse_args()
+    keep_memory()
     console = Console(stderr=True)
     table = Table("reward model", "batch", "alone, images/s", *(way.name for way in WAYS), "ratios")
     ratios: dict[str, dict[str, float]] = {}

@@ -22,7 +22,7 @@ from serving.preparing import PROCESSES, Preparers
 _CLOSING_SECONDS = 10.0
 _KEPT = str(256 * 2**20)  # bytes
 # glibc gives a layer's memory back to the kernel and asks for it again: a fifth of a small model's time.
-_ALLOCATOR = {
+ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": _KEPT,
     "MALLOC_TRIM_THRESHOLD_": _KEPT,
@@ -122,7 +122,7 @@ def _started(sockets: Sequence[socket.socket]) -> "subprocess.Popen[bytes]":
     """The process, which has these sockets for its own."""
     numbers = [each.fileno() for each in sockets]
     command = [sys.executable, "-m", "serving.model_host", *map(str, numbers)]
-    process = subprocess.Popen(command, pass_fds=numbers, env=_ALLOCATOR | os.environ)
+    process = subprocess.Popen(command, pass_fds=numbers, env=ALLOCATOR | os.environ)
     for each in sockets:
         each.close()
     return process

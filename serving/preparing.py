@@ -1,8 +1,8 @@
 """Processes that prepare items for a model, forked from the model's when it is loaded.
 
-What a model reads is made in Python, and so is the dispatch of its kernels: in one process, a small model
-waited a fifteenth of its time for the other. As with the workers of torch's DataLoader, what a fork does not
-survive must not be used by `prepare`: an accelerator, or torch in more than one thread.
+What a model reads is made in Python, and so is the dispatch of its kernels: in one process, one waited for
+the other. As with the workers of torch's DataLoader, what a fork does not survive must not be used by
+`prepare`: an accelerator, or torch in more than one thread.
 """
 
 import asyncio

@@ -113,7 +113,7 @@ def report(
         "recovery_seconds": round(slowest, 1),
     }
     print(json.dumps(found))
-    same = (disturbed.digest, disturbed.run_digest) == (undisturbed.digest, undisturbed.run_digest)
+    same = disturbed.made_the_same_as(undisturbed)
     return bool(failures) or not same or disturbed.lost != 0 or disturbed.duplicated != 0
 
 

@@ -29,6 +29,13 @@ class Account:
     def lost(self) -> int:
         return self.submitted - self.paired - self.filtered - self.dead_lettered
 
+    def made_the_same_as(self, other: "Account") -> bool:
+        """The same pairs and weights, and no more given up: what else faults cost shows only there."""
+        ours, theirs = (
+            (each.filtered, each.dead_lettered, each.digest, each.run_digest) for each in (self, other)
+        )
+        return ours == theirs
+
 
 async def account(store: ObjectStore, work: Work) -> Account:
     """The items of all jobs, the digest of their pairs, and that of the runs' weights."""

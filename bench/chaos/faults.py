@@ -18,8 +18,13 @@ _TRAINING = b"trainer.run"
 
 def inflict(planned: Planned, keeper: Keeper) -> bool:
     """Do it; False if what it is about is not there now."""
-    if planned.kind in ("redis", "emptied redis"):
+    done = _inflicted(planned, keeper)
+    if done and planned.kind in ("redis", "emptied redis"):
         keeper.forget_lost()
+    return done
+
+
+def _inflicted(planned: Planned, keeper: Keeper) -> bool:
     if planned.kind in KILLS:
         return keeper.is_up(planned.kind) and _kill([keeper.process(planned.kind).pid])
     worker = _at_work(keeper, planned.worker)

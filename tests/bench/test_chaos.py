@@ -70,6 +70,16 @@ def test_a_pair_that_is_in_no_shard_is_lost(store: ObjectStore) -> None:
     assert (found.lost, found.filtered) == (1, ITEMS - 1)
 
 
+def test_an_item_that_was_given_up_in_place_of_filtered_out_is_not_the_same(store: ObjectStore) -> None:
+    filtered, given_up = (
+        accounted(store, [], [trace(0, reason), *(trace(place, "no_findings") for place in range(1, ITEMS))])
+        for reason in ("no_findings", "critique_failed")
+    )
+    assert filtered.digest == given_up.digest
+    assert filtered.made_the_same_as(filtered)
+    assert not given_up.made_the_same_as(filtered)
+
+
 def test_other_pairs_are_another_digest(store: ObjectStore) -> None:
     one, other = (accounted(store, [pair(name, prompt_index=0)], []).digest for name in ("one", "other"))
     assert one != other
