@@ -1,7 +1,5 @@
 """Upload and fetch images."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,12 +9,11 @@ from gateway.callers import READ, SERVICES, TheCaller
 from gateway.ownership import OwnImage
 from retouche.contract.jobs import ImageInfo
 from retouche.errors import BadRequest, PayloadTooLarge
-from retouche.images import DECODED_AT_ONCE, MAX_BYTES, decode, encode, media_type
+from retouche.images import MAX_BYTES, decode, encode, media_type
 from retouche.tenancy import own
+from serving.images import decoding
 
 router = APIRouter(tags=["images"])
-
-_threads = ThreadPoolExecutor(DECODED_AT_ONCE, thread_name_prefix="decoding")
 
 _BINARY = {"type": "string", "format": "binary"}
 _FORM = {"type": "object", "properties": {"image": _BINARY}, "required": ["image"]}
@@ -40,7 +37,7 @@ async def upload(caller: TheCaller, request: Request) -> ImageInfo:
     lossless WebP."""
     form = request.headers.get("content-type", "").startswith("multipart/form-data")
     data = await (_field(request) if form else _body(request))
-    (width, height), encoded = await asyncio.get_running_loop().run_in_executor(_threads, _lossless, data)
+    (width, height), encoded = await decoding(_lossless, data)
     reference = await request.app.state.store.put_image(encoded)
     await own(request.app.state.store, caller.tenant, "images", reference)
     return ImageInfo(

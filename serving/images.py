@@ -1,8 +1,9 @@
 """Images of requests: references and data URIs to pixels, pixels to references."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from PIL import Image
 
@@ -15,12 +16,20 @@ _STORED_AT_ONCE = 8  # of a request's data URIs: others ask as well, and what is
 
 _threads = ThreadPoolExecutor(DECODED_AT_ONCE, thread_name_prefix="decoding")
 
+GivenT = TypeVar("GivenT")
+MadeT = TypeVar("MadeT")
+
+
+async def decoding(work: Callable[[GivenT], MadeT], given: GivenT) -> MadeT:
+    """What `work`, which decodes an image, makes of `given`; DECODED_AT_ONCE are under way in a process."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, work, given)
+
 
 async def referenced(store: ObjectStore, image: ImageInput) -> ImageRef:
     """The reference of an image given by reference or as a data URI, which is stored first."""
     if not image.startswith("data:"):
         return image
-    return await store.put_image(await asyncio.get_running_loop().run_in_executor(_threads, _encoded, image))
+    return await store.put_image(await decoding(_encoded, image))
 
 
 async def all_referenced(store: ObjectStore, images: Sequence[ImageInput]) -> list[ImageRef]:
@@ -40,8 +49,7 @@ async def all_referenced(store: ObjectStore, images: Sequence[ImageInput]) -> li
 
 async def load_image(store: ObjectStore, reference: ImageRef) -> Image.Image:
     """The RGB image behind a reference; ImageNotFound if the store has none."""
-    encoded = await asyncio.to_thread(store.read_image, reference)
-    return await asyncio.get_running_loop().run_in_executor(_threads, decode, encoded)
+    return await decoding(decode, await asyncio.to_thread(store.read_image, reference))
 
 
 async def store_image(store: ObjectStore, image: Image.Image) -> ImageRef:
