@@ -210,8 +210,7 @@ def _put_in_place(made: Path, place: Path) -> None:
 
 def _command(name: str, rehearse: Path | None) -> str:
     """What makes this stage: the number of those that share it belongs to it, for each draws its own."""
-    shared = name in SHARED and processes() > 1
-    launcher = f"torchrun --nproc-per-node {processes()}" if shared else "python"
+    launcher = f"torchrun --nproc-per-node {processes()}" if processes() > 1 else "python"
     return f"{launcher} -m shapes.train {name}" + (f" --rehearse {rehearse}" if rehearse else "")
 
 
