@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect
 
@@ -25,6 +26,8 @@ from serving.settings import ServiceSettings
 
 MAX_BODY_BYTES = 64_000_000
 _UNWATCHED_SECONDS = 0.02
+# retouche.tracing and the metrics here have the spans and the figures; nobody should get both.
+_NONE_OF_FASTAPI: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
 AnswerT = TypeVar("AnswerT")
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
@@ -52,7 +55,13 @@ def create_app(
     `isolating`: callers may ask for a request to run alone.
     `load` keeps what the routes need in `app.state`; if it fails, `/readyz` says why.
     """
-    app = _Application(title=title, version=__version__, lifespan=_lifespan(load), responses=_PROBLEMS)
+    app = _Application(
+        title=title,
+        version=__version__,
+        lifespan=_lifespan(load),
+        responses=_PROBLEMS,
+        telemetry=_NONE_OF_FASTAPI,
+    )
     app.state.metrics = ServiceMetrics()
     app.state.stopping = False
     app.state.readiness = Unavailable(
