@@ -23,8 +23,6 @@ from diffusers import StableDiffusionPipeline
 from rich.console import Console
 from rich.table import Table
 
-from retouche.cli.curate import pinned
-from retouche.cli.progress import follow
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.jobs import CurationSpec
 from retouche.contract.payload import LOCAL
@@ -44,6 +42,7 @@ from retouche.identity import identify
 from retouche.local.system import running
 from retouche.store import ObjectStore, run
 from shapes.check import check
+from shapes.curated import curated
 from shapes.faults import is_fault_prone
 from shapes.prompts import held_out_prompts, parse, train_prompts
 from shapes.train.base import sample
@@ -128,7 +127,7 @@ def _pair_sets(data: Path, store: ObjectStore, prompts: int) -> dict[str, list[T
     """Rich pairs, best-of-n pairs and rich pairs with shuffled labels; made once by the same models."""
     chosen = random.Random(0).sample(train_prompts(), prompts)
     with running(data) as system, Retouche(system.url) as client:
-        job = follow(client, client.submit(pinned(client, CurationSpec(prompts=tuple(chosen)))).id)
+        job = curated(client, CurationSpec(prompts=tuple(chosen)))
         kept = data / f"pairs-{job.id}.json"
         if kept.exists():
             sets = json.loads(kept.read_text())

@@ -16,8 +16,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from retouche.cli.curate import pinned
-from retouche.cli.progress import follow
 from retouche.cli.runs import follow as follow_run
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contact_sheet import write_sheet
@@ -29,6 +27,7 @@ from retouche.images import decode
 from retouche.local.system import running
 from retouche.report import write_report
 from shapes.check import Report, check
+from shapes.curated import curated
 from shapes.prompts import HELD_OUT_SCENES, held_out_prompts
 from shapes.render import Pixels
 from shapes.truth import score as truth
@@ -51,10 +50,8 @@ def main(
     spec = CurationSpec(prompts=tuple(held_out_prompts()[:prompts]), images_per_prompt=images, seed=seed)
     with running(data, told=_tell) as system, Retouche(system.url) as client:
         began = time.monotonic()
-        job = follow(client, client.submit(pinned(client, spec)).id)
+        job = curated(client, spec)
         seconds = time.monotonic() - began
-        if job.state != "finished":
-            raise SystemExit(f"the job is {job.state}: {job.error}")
         sheet = write_sheet(client, job.id, data / "contact-sheet.png", most=SHEET_ROWS)
         traces, pairs = list(client.traces(job.id)), list(client.pairs(job.id))
         figures = _figures(client, job, traces, pairs) | {"seconds": round(seconds, 1)}

@@ -16,13 +16,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from retouche.cli.curate import pinned
-from retouche.cli.progress import follow
 from retouche.client import Retouche
 from retouche.contract.jobs import CurationSpec, ImageTrace
 from retouche.images import decode
 from retouche.local.system import running
 from shapes.check import Report, check
+from shapes.curated import curated
 from shapes.demo import EVALUATION_PROMPTS, PROMPTS
 from shapes.prompts import held_out_prompts, parse
 from worker.pairing import judge, outcomes
@@ -59,9 +58,7 @@ def main(
     data.mkdir(parents=True, exist_ok=True)
     asked = unreported_prompts()[:prompts]
     with running(data, profile) as system, Retouche(system.url) as client:
-        job = follow(client, client.submit(pinned(client, CurationSpec(prompts=tuple(asked)))).id)
-        if job.state != "finished":
-            raise SystemExit(f"the job is {job.state}: {job.error}")
+        job = curated(client, CurationSpec(prompts=tuple(asked)))
         images = [found for trace in client.traces(job.id) if (found := _edited(client, trace))]
     for tried in (everything := sorted(_all(images), key=lambda each: (each.truly_better, each.share))):
         print(f"{dict(tried.margins)}  pairs {tried.pairs}  {tried.truly_better:.3f}  {tried.share:.3f}")

@@ -15,8 +15,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from retouche.cli.curate import pinned
-from retouche.cli.progress import follow
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.evaluation import TRUTH, Evaluation
 from retouche.contract.jobs import CurationSpec
@@ -32,6 +30,7 @@ from retouche.contract.runs import (
 )
 from retouche.evaluation import evaluate
 from retouche.local.system import running
+from shapes.curated import curated
 from shapes.prompts import held_out_prompts, train_prompts
 from shapes.truth import score
 
@@ -65,7 +64,7 @@ def main(
         log_every_steps=25,
     )
     with running(data) as system, Retouche(system.url) as client:
-        job = follow(client, client.submit(pinned(client, CurationSpec(prompts=asked, style=STYLE))).id)
+        job = curated(client, CurationSpec(prompts=asked, style=STYLE))
         _console.print(f"{job.report.pairs} pairs of one style from {prompts} prompts")
         found = {
             name: asyncio.run(

@@ -11,7 +11,7 @@ import typer
 from retouche.cli.progress import follow, summary
 from retouche.cli.terminal import Json, console, gateway, print_json
 from retouche.client import Retouche
-from retouche.contract.jobs import CurationSpec, RewardRule
+from retouche.contract.jobs import CurationSpec
 from retouche.errors import BadPrompts
 from retouche.intake.images import Side, Wanted
 from retouche.intake.rows import Skipped
@@ -62,7 +62,7 @@ def curate(
     with gateway() as client:
         wanted = Wanted(side=side, column=column, image_column=image_column)
         spec = CurationSpec.model_validate({**_source(client, prompts, file, images, wanted), **options})
-        job = client.submit(pinned(client, spec, images))
+        job = client.submit(client.pinned(spec, starting_images=images is not None) or spec)
         if wait:
             try:
                 job = follow(client, job.id)
@@ -100,22 +100,6 @@ def _source(
         console.print(f"left out {skipped.count:,} rows that cannot be used:", highlight=False)
         console.print("\n".join(skipped.problems), highlight=False, markup=False, soft_wrap=True)
     return {"prompt_set": uploaded.prompt_set}
-
-
-def pinned(client: Retouche, spec: CurationSpec, images: str | None = None) -> CurationSpec:
-    """The job with the models that are deployed now and at work in it, and the margins of those that vote.
-
-    With others it is another job. While they are not known it is as it is.
-    """
-    models, reward = client.deployed_models([rule.name for rule in spec.rewards]), client.services()["reward"]
-    if models is None or reward.readiness is None:
-        return spec
-    idle = [*(["generation"] if images else []), *(["critique", "instruction"] if spec.style else [])]
-    margins = sorted(reward.readiness.margins.items())
-    voting = spec.rewards or tuple(RewardRule(name=name, margin=margin) for name, margin in margins)
-    return spec.model_copy(
-        update={"models": models.model_copy(update=dict.fromkeys(idle)), "rewards": voting}
-    )
 
 
 def _rule(text: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from retouche.cli.terminal import Json, console, errors, gateway, print_json
 from retouche.cli.train import specified
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.evaluation import Evaluation
-from retouche.contract.jobs import CurationSpec, GenerationParameters, Job, ModelIdentities
+from retouche.contract.jobs import CurationSpec, GenerationParameters, Job
 from retouche.contract.runs import Run, TrainingData
 from retouche.errors import Conflict, Unavailable
 from retouche.evaluation import Truth, evaluate
@@ -68,14 +68,14 @@ def loop(
         )
 
 
-def deployed(client: Retouche) -> ModelIdentities:
-    """The models of every stage, once all are ready: without them the loop would be another when resumed.
+def pinned(client: Retouche, spec: CurationSpec) -> CurationSpec:
+    """The job with its models, once all are ready: without them the loop would be another when resumed.
 
     Raises:
         Unavailable: a service did not become ready.
     """
     end, told = time.monotonic() + _MOST_LOADING_SECONDS, ""
-    while (models := client.deployed_models()) is None:
+    while (found := client.pinned(spec)) is None:
         waiting = ", ".join(stage for stage, status in client.services().items() if not status.readiness)
         if waiting and waiting != told:
             console.print(f"waiting for {waiting}", highlight=False)
@@ -85,18 +85,17 @@ def deployed(client: Retouche) -> ModelIdentities:
                 f"{told} did not become ready; see retouche doctor, then start the same loop again"
             )
         time.sleep(1)
-    return models
+    return found
 
 
 def _curate(client: Retouche, prompts: list[str], images: int, adapter: str | None, seed: int) -> Job:
     spec = CurationSpec(
-        models=deployed(client),
         prompts=tuple(prompts),
         images_per_prompt=images,
         seed=seed,
         generation=GenerationParameters(adapter=adapter),
     )
-    job = follow_job(client, client.submit(spec).id)
+    job = follow_job(client, client.submit(pinned(client, spec)).id)
     if job.state != "finished":
         raise Conflict(f"{job.id} is {job.state}: {job.error}; retry it, then start the same loop again")
     return job

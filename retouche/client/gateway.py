@@ -26,6 +26,7 @@ from retouche.contract.jobs import (
     PairPage,
     PreferencePair,
     PromptSetInfo,
+    RewardRule,
     TracePage,
 )
 from retouche.contract.keys import KeyId, KeyInfo, KeyPage, KeyRequest, NewKey, Scope
@@ -118,18 +119,25 @@ class AsyncRetouche:
         """The profiles that jobs and runs may name."""
         return await self._json("GET", "/v1/profiles", list[DeployedProfile])
 
-    async def deployed_models(self, rewards: Collection[str] = ()) -> ModelIdentities | None:
-        """The models that a job submitted now would get, for its `models`; None while a service is not ready.
+    async def pinned(self, spec: CurationSpec, *, starting_images: bool = False) -> CurationSpec | None:
+        """The job with the models that are deployed and at work in it, and the margins of those that vote.
 
-        `rewards`: those that the job names; none: every one that votes by the profile.
+        With others it is another job. None while a service is not ready.
+
+        `starting_images`: its prompt set has them, so that none are generated.
         """
         found = {stage: status.readiness for stage, status in (await self.services()).items()}
-        reward = found.pop("reward")
-        if reward is None or None in found.values() or not set(rewards) <= reward.models.keys():
+        if (reward := found.pop("reward")) is None or None in found.values():
             return None
-        made = {stage: readiness.models[stage] for stage, readiness in found.items() if readiness}
-        voting = {name: reward.models[name] for name in sorted(rewards or reward.margins)}
-        return ModelIdentities.model_validate({**made, "rewards": voting})
+        idle = {"generation"} if starting_images else set()
+        idle |= {"critique", "instruction"} if spec.style else set()
+        at_work = {name: ready.models[name] for name, ready in found.items() if ready and name not in idle}
+        voting = spec.rewards or tuple(
+            RewardRule(name=name, margin=margin) for name, margin in sorted(reward.margins.items())
+        )
+        known = {rule.name: reward.models[rule.name] for rule in voting if rule.name in reward.models}
+        models = ModelIdentities.model_validate({**at_work, "rewards": known})
+        return spec.model_copy(update={"models": models, "rewards": voting})
 
     async def upload_image(self, image: bytes | Path) -> ImageInfo:
         """Store an encoded PNG, JPEG or WebP image."""

@@ -17,7 +17,6 @@ from retouche.contract.jobs import (
     ImageTrace,
     Job,
     JobEvent,
-    ModelIdentities,
     PreferencePair,
     PromptSetInfo,
 )
@@ -97,8 +96,8 @@ class Retouche:
     def overview(self) -> Overview:
         return self._wait(self._client.overview())
 
-    def deployed_models(self, rewards: Collection[str] = ()) -> ModelIdentities | None:
-        return self._wait(self._client.deployed_models(rewards))
+    def pinned(self, spec: CurationSpec, *, starting_images: bool = False) -> CurationSpec | None:
+        return self._wait(self._client.pinned(spec, starting_images=starting_images))
 
     def upload_image(self, image: bytes | Path) -> ImageInfo:
         return self._wait(self._client.upload_image(image))

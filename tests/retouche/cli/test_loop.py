@@ -5,9 +5,12 @@ import threading
 import pytest
 from fastapi import FastAPI
 
-from retouche.cli.loop import deployed
+from retouche.cli.loop import pinned
 from retouche.client import Retouche
+from retouche.contract.jobs import CurationSpec
 from retouche.errors import Unavailable
+
+SPEC = CurationSpec(prompts=("a fox",))
 
 
 def test_a_loop_waits_until_the_models_are_known_by_which_its_jobs_are_named(
@@ -16,10 +19,10 @@ def test_a_loop_waits_until_the_models_are_known_by_which_its_jobs_are_named(
     ready = services.state.readiness
     services.state.readiness = Unavailable("the models are still loading")
     with Retouche(served_url) as client:
-        assert client.deployed_models() is None
+        assert client.pinned(SPEC) is None
         loaded = threading.Timer(2, setattr, (services.state, "readiness", ready))
         loaded.start()
-        found = deployed(client)
+        found = pinned(client, SPEC)
         loaded.join()
-        assert found == client.deployed_models()
+        assert found == client.pinned(SPEC)
     assert "waiting for generation, critique, instruction, editing, reward" in capsys.readouterr().err
