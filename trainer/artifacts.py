@@ -101,7 +101,9 @@ def model_card(run_id: str, spec: RunSpec, result: RunResult) -> str:
     return (
         f"---\n{front}\n---\n\n# {run_id}\n\n"
         f"{spec.base}, tuned with Retouche on preference pairs by `{spec.objective.name}`.\n\n"
-        f"    {load}\n\n| | |\n|---|---|\n{table}\n\n"
+        f"    {load}\n\n"
+        + ("It has no safety checker, whether or not its base had one.\n\n" if kind == "full" else "")
+        + f"| | |\n|---|---|\n{table}\n\n"
         "The last metrics are those of the training pairs; they do not say that the images are better. "
         f"`retouche evaluate {run_id} --prompts FILE` does.\n"
     )

@@ -77,6 +77,7 @@ def test_a_base_without_its_safety_checker_ends_as_a_pipeline(base: Path, tmp_pa
     )
     made = write(tmp_path, spec(DiffusionDpo()), str(base), trained, RESULT)
     assert StableDiffusionPipeline.from_pretrained(made).safety_checker is None
+    assert "It has no safety checker" in (made / "README.md").read_text()
 
 
 @pytest.mark.parametrize("part", ["model_index.json", "vae/config.json", "tokenizer/tokenizer.json"])
