@@ -30,7 +30,10 @@ def curate(
     prompts: Prompts = None,
     file: Annotated[str | None, typer.Option("--prompts", metavar="SOURCE", help=_PROMPTS_HELP)] = None,
     images: Annotated[str | None, typer.Option(metavar="SOURCE", help=_IMAGES_HELP)] = None,
-    side: Annotated[Side, typer.Option("--edit", help="Which image of pairs to start from.")] = "rejected",
+    side: Annotated[
+        Side | None,
+        typer.Option("--edit", help="Which image of pairs to start from; none: the rejected one."),
+    ] = None,
     column: Annotated[str | None, typer.Option(help="Of the prompts, where it is not recognised.")] = None,
     image_column: Annotated[str | None, typer.Option(help="Of the images, likewise.")] = None,
     images_per_prompt: int = 1,
@@ -60,7 +63,9 @@ def curate(
         "seed": seed,
     }
     with gateway() as client:
-        wanted = Wanted(side=side, column=column, image_column=image_column)
+        CurationSpec.model_validate({"prompts": ["any"], **options})  # before anything is uploaded
+        _check_source(prompts, file, images, of_rows=column, of_images=side or image_column)
+        wanted = Wanted(side=side or "rejected", column=column, image_column=image_column)
         spec = CurationSpec.model_validate({**_source(client, prompts, file, images, wanted), **options})
         job = client.submit(client.pinned(spec, starting_images=images is not None) or spec)
         if wait:
@@ -77,12 +82,31 @@ def curate(
         raise typer.Exit(1)
 
 
-def _source(
-    client: Retouche, prompts: list[str] | None, file: str | None, images: str | None, wanted: Wanted
-) -> dict[str, object]:
+def _check_source(
+    prompts: list[str] | None,
+    file: str | None,
+    images: str | None,
+    *,
+    of_rows: str | None,
+    of_images: str | None,
+) -> None:
     if sum(map(bool, (prompts, file, images))) != 1:
         several = "several were given" if prompts or file or images else "there are none"
         raise BadPrompts(f"give prompts, or --prompts FILE, or - for stdin, or --images SOURCE: {several}")
+    if of_rows and prompts:
+        raise BadPrompts(
+            f"--column {of_rows}: prompts that are typed or come from stdin, one a line, have no columns; "
+            "give it with --prompts FILE or --images SOURCE"
+        )
+    if of_images and not images:
+        raise BadPrompts(
+            "--edit and --image-column are about existing images; give them with --images SOURCE"
+        )
+
+
+def _source(
+    client: Retouche, prompts: list[str] | None, file: str | None, images: str | None, wanted: Wanted
+) -> dict[str, object]:
     if prompts and prompts != ["-"]:
         return {"prompts": prompts}
     skipped = Skipped()

@@ -88,8 +88,10 @@ def named_truth(name: str | None) -> Truth | None:
     module, _, function = name.partition(":")
     try:
         found: Truth = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # what names of many shapes raise
         raise BadRequest(f"--truth: {name!r} names no function ({error}); give MODULE:FUNCTION") from None
+    if not callable(found):
+        raise BadRequest(f"--truth: {name!r} is {type(found).__name__}, no function; give MODULE:FUNCTION")
     return found
 
 

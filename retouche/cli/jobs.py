@@ -42,9 +42,12 @@ def show(job_id: JobId, as_json: Json = False) -> None:
 
 @app.command()
 def follow(job_id: JobId, as_json: Json = False) -> None:
-    """Progress until the job has ended."""
+    """Progress until the job has ended; code 1 where it failed or was cancelled."""
     with gateway() as client:
-        _print(follow_bars(client, job_id), as_json)
+        job = follow_bars(client, job_id)
+        _print(job, as_json)
+    if job.state in ("failed", "cancelled"):
+        raise typer.Exit(1)
 
 
 @app.command()

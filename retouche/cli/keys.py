@@ -47,8 +47,14 @@ def listing(as_json: Json = False) -> None:
 
 
 @app.command()
-def revoke(key: Annotated[str, typer.Argument(metavar="KEY", help="Its id, as `list` shows it.")]) -> None:
+def revoke(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Its id, as `list` shows it.")],
+    as_json: Json = False,
+) -> None:
     """Let a key open nothing more."""
     with gateway() as client:
         client.revoke_key(key)
-    console.print(f"{key} is revoked")
+    if as_json:
+        print_json({"revoked": key})
+    else:
+        console.print(f"{key} is revoked", highlight=False)

@@ -20,8 +20,8 @@ from retouche.cli.train import specified
 from retouche.client import AsyncRetouche, Retouche
 from retouche.contract.evaluation import Evaluation
 from retouche.contract.jobs import CurationSpec, GenerationParameters, Job
-from retouche.contract.runs import Run, TrainingData
-from retouche.errors import Conflict, Unavailable
+from retouche.contract.runs import Lora, Run, TrainingData
+from retouche.errors import Conflict, InvalidPayload, Unavailable
 from retouche.evaluation import Truth, evaluate
 
 _MOST_LOADING_SECONDS = 900
@@ -44,14 +44,17 @@ def loop(
     A later round that gives no pairs trains nothing, and the next one draws other images with the same model.
     """
     with errors():
-        curated, compared, judge = read_prompts(prompts), read_prompts(evaluation_prompts), named_truth(truth)
+        compared, judge = read_prompts(evaluation_prompts), named_truth(truth)
+        read_prompts(prompts)
+        _check(specification)
     jobs: list[str] = []
     evaluations: dict[int, Evaluation] = {}
     adapter: str | None = None
     with gateway() as client:
+        prompt_set = client.upload_prompts(prompts).prompt_set
         for number in range(1, rounds + 1):
             console.rule(f"round {number} of {rounds}")
-            job = _curate(client, curated, images_per_prompt, adapter, seed + number - 1)
+            job = _curate(client, prompt_set, images_per_prompt, adapter, seed + number - 1)
             if jobs and not job.report.pairs:
                 console.print(f"{job.id} has no pairs: nothing new to train on; retouche report says why")
                 continue
@@ -88,9 +91,19 @@ def pinned(client: Retouche, spec: CurationSpec) -> CurationSpec:
     return found
 
 
-def _curate(client: Retouche, prompts: list[str], images: int, adapter: str | None, seed: int) -> Job:
+def _check(specification: Path | None) -> None:
+    """Refuse, before a round is curated for it, what the round could not train or compare."""
+    spec = specified(specification, {"data": {"job": "job-0000000000000000"}})
+    if not isinstance(spec.tuning, Lora):
+        raise InvalidPayload(
+            f"--spec: tuning.kind is {spec.tuning.kind!r}, but each round draws with the last one's LoRA "
+            "over the deployed base; leave it out, or make it lora"
+        )
+
+
+def _curate(client: Retouche, prompt_set: str, images: int, adapter: str | None, seed: int) -> Job:
     spec = CurationSpec(
-        prompts=tuple(prompts),
+        prompt_set=prompt_set,
         images_per_prompt=images,
         seed=seed,
         generation=GenerationParameters(adapter=adapter),

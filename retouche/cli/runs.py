@@ -41,9 +41,12 @@ def show(run_id: RunId, as_json: Json = False) -> None:
 
 @app.command("follow")
 def follow_until_ended(run_id: RunId, as_json: Json = False) -> None:
-    """Follow a run until it has ended."""
+    """Follow a run until it has ended; code 1 where it failed or was cancelled."""
     with gateway() as client:
-        _print(follow(client, run_id), as_json)
+        run = follow(client, run_id)
+        _print(run, as_json)
+    if run.state in ("failed", "cancelled"):
+        raise typer.Exit(1)
 
 
 @app.command()

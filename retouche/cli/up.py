@@ -26,7 +26,7 @@ def up(
         int, typer.Option(min=1, max=65_461, help="The gateway's; those of all others move with it.")
     ] = FIRST_PORT,
 ) -> None:
-    """Start a Redis, the services, workers and the gateway on this machine; stop them with Ctrl-C."""
+    """Start a Redis, services, gateway, workers and trainer on this machine; stop them with Ctrl-C."""
     for number in (signal.SIGTERM, signal.SIGINT):  # a script's background job begins with SIGINT ignored
         signal.signal(number, _interrupt)
     ports = default_ports(workers, port)

@@ -25,7 +25,8 @@ FIRST_WORKER_PORT = 8711  # beyond the studio's, one for the meters of each work
 _READY_SECONDS = 180.0
 _SETTLED_SECONDS = 60.0  # what lives so long is well: should it die then, that is the first time again
 _LONGEST_PAUSE_SECONDS = 32
-_NEVER_READY = "could not be loaded"  # in what /readyz says then; loading is not tried again
+_LOADING = "still loading"  # in what /readyz says then: weights may have to be fetched, for hours
+_NEVER_READY = "could not be loaded"  # likewise; loading is not tried again
 
 Told = Callable[[str, str], None]  # process, what happened to it
 
@@ -113,7 +114,7 @@ def running(
             system.processes.append(process)
             process.start()
             told(process.name, "starting")
-        _wait_until_ready(system, ports, told)
+        wait_until_ready(system, ports, told)
         yield system
     finally:
         _stop(system.processes)
@@ -180,11 +181,18 @@ def _training() -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}
 
 
-def _wait_until_ready(system: System, ports: Mapping[str, int], told: Told) -> None:
-    """Until every service and the gateway answer /readyz."""
+def wait_until_ready(
+    system: System, ports: Mapping[str, int], told: Told, most_seconds: float = _READY_SECONDS
+) -> None:
+    """Until every service and the gateway answer /readyz; who says that models are loading has all its time.
+
+    Raises:
+        Unavailable: a process died, cannot load its models, or was not ready in time.
+    """
     waiting = {name: ports[name] for name in ("gateway", *STAGES)}
     why: dict[str, str] = {}
-    deadline = time.monotonic() + _READY_SECONDS
+    patient: set[str] = set()
+    deadline = time.monotonic() + most_seconds
     with httpx2.Client(timeout=5.0, trust_env=False) as client:
         while waiting:
             for process in system.processes:
@@ -198,8 +206,12 @@ def _wait_until_ready(system: System, ports: Mapping[str, int], told: Told) -> N
                     told(name, "ready")
                     del waiting[name]
             if time.monotonic() > deadline:
-                reasons = "; ".join(f"{name}: {why[name]}" for name in waiting)
-                raise Unavailable(f"not ready after {_READY_SECONDS:.0f} s: {reasons}")
+                stuck = [f"{name}: {why[name]}" for name in waiting if _LOADING not in why[name]]
+                if stuck:
+                    raise Unavailable(f"not ready after {most_seconds:.0f} s: {'; '.join(stuck)}")
+                for name in waiting.keys() - patient:
+                    told(name, f"is {_LOADING} after {most_seconds:.0f} s; its log may say what it fetches")
+                patient |= waiting.keys()
             time.sleep(0.2)
 
 

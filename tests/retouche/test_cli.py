@@ -40,6 +40,8 @@ def test_a_submitted_job_is_listed_shown_and_cancelled(url: str) -> None:
     assert document(retouche(url, "jobs", "show", job["id"], "--json"))["state"] == "queued"
     assert job["id"] in retouche(url, "jobs", "list").stderr
     assert document(retouche(url, "jobs", "cancel", job["id"], "--json"))["state"] == "cancelled"
+    followed = retouche(url, "jobs", "follow", job["id"], "--json")
+    assert (followed.exit_code, json.loads(followed.stdout)["state"]) == (1, "cancelled")
     assert document(retouche(url, "jobs", "retry", job["id"], "--json"))["state"] == "queued"
 
 

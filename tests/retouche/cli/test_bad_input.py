@@ -36,6 +36,8 @@ def refused(result: Result) -> str:
         (("curate", "x", "--reward", "clip=lots"), "rewards.0.margin"),
         (("curate", "x", "--reward", "a b"), "rewards.0.name"),
         (("curate", "x", "--images-per-prompt", "many"), "--images-per-prompt"),
+        (("curate", "x", "--column", "prompt"), "--column"),
+        (("curate", "x", "--edit", "both"), "--edit"),
         (("pairs", "export", NO_JOB, "--output", "no/such/folder/pairs.parquet"), "make it first"),
         (("pairs", "sheet", NO_JOB, "--output", "no/such/folder/sheet.png"), "make it first"),
         (("pairs", "list", NO_JOB, "--limit", "0"), "--limit"),
@@ -75,6 +77,9 @@ def test_nothing_on_stdin(gateway_url: str) -> None:
         ((NO_RUN,), "\n", "holds no prompt"),
         ((NO_RUN, "--style", NO_JOB), "a red circle", "run-not-found"),
         ((NO_RUN, "--truth", "nowhere:score"), "a red circle", "names no function"),
+        ((NO_RUN, "--truth", ":score"), "a red circle", "names no function"),
+        ((NO_RUN, "--truth", "..shapes:score"), "a red circle", "names no function"),
+        ((NO_RUN, "--truth", "os:environ"), "a red circle", "is _Environ, no function"),
     ],
 )
 def test_an_evaluation_that_cannot_be(
@@ -88,6 +93,34 @@ def test_an_evaluation_that_cannot_be(
 def test_a_loop_without_prompts(gateway_url: str) -> None:
     nowhere = ("--prompts", "nowhere.txt", "--evaluation-prompts", "nowhere.txt")
     assert "there is no file or folder nowhere.txt" in refused(retouche(gateway_url, "loop", *nowhere))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "run.yaml cannot be read"),
+        ("objective: {name: ppo}", "objective"),
+        ("tuning: {kind: full}", "tuning.kind is 'full'"),
+    ],
+)
+def test_a_loop_whose_runs_could_not_be_trained_or_compared_curates_nothing(
+    gateway_url: str, tmp_path: Path, content: str | None, says: str
+) -> None:
+    prompts, spec = tmp_path / "prompts.txt", tmp_path / "run.yaml"
+    prompts.write_text("a red circle\n")
+    if content is not None:
+        spec.write_text(content)
+    files = ("--prompts", str(prompts), "--evaluation-prompts", str(prompts), "--spec", str(spec))
+    said = refused(retouche(gateway_url, "loop", *files))
+    assert says in said
+    assert "round 1" not in said
+
+
+def test_a_wrong_option_is_said_before_anything_is_uploaded(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a red circle\n")
+    said = refused(retouche(NOTHING_LISTENS, "curate", "--prompts", str(file), "--agreement", "never"))
+    assert "invalid-payload: agreement" in said
 
 
 def test_brackets_are_no_markup(gateway_url: str) -> None:

@@ -1,5 +1,6 @@
 """`retouche up`: what it says when it cannot start, and that it leaves nothing behind."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -8,18 +9,23 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
 import httpx2
 import pytest
+from fastapi import APIRouter, FastAPI
 
 from retouche.client import Retouche
 from retouche.contract.jobs import CurationSpec
+from retouche.contract.services import Readiness
 from retouche.errors import Conflict, Unavailable
 from retouche.local.process import Process
-from retouche.local.system import HOST, System, default_ports, free_ports, running
+from retouche.local.system import HOST, System, default_ports, free_ports, running, wait_until_ready
+from serving.app import Loaded, create_app
 from shapes.prompts import held_out_prompts
+from tests.live import live
 
 ROOT = Path(__file__).parents[3]
 
@@ -115,6 +121,31 @@ def test_models_that_cannot_be_loaded_are_not_waited_for(tmp_path: Path) -> None
     with pytest.raises(Unavailable, match="there is no profile 'nowhere'"), running(tmp_path, "nowhere"):
         pass
     assert not processes_of(tmp_path)
+
+
+@pytest.fixture
+def slow() -> Iterator[dict[str, int]]:
+    """The port that answers for the gateway and every service: their models take three seconds to load."""
+
+    async def load(_: FastAPI) -> Loaded:
+        await asyncio.sleep(3)
+        return Readiness(), partial(asyncio.sleep, 0)
+
+    with live(create_app("Slow", APIRouter(), load)) as url:
+        yield dict.fromkeys(default_ports(), int(url.rpartition(":")[2]))
+
+
+def test_models_that_are_still_loading_have_all_the_time_they_need(slow: dict[str, int]) -> None:
+    told: list[tuple[str, str]] = []
+    wait_until_ready(System("", ""), slow, lambda *what: told.append(what), most_seconds=1)
+    said = "is still loading after 1 s; its log may say what it fetches"
+    assert told.count(("editing", said)) == told.count(("editing", "ready")) == 1
+
+
+def test_what_does_not_answer_has_not(slow: dict[str, int]) -> None:
+    silent = slow | {"reward": free_ports()["reward"]}
+    with pytest.raises(Unavailable, match="not ready after 1 s: reward: does not answer"):
+        wait_until_ready(System("", ""), silent, lambda *_: None, most_seconds=1)
 
 
 def test_a_folder_may_have_a_blank_in_its_name(tmp_path: Path) -> None:
