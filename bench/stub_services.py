@@ -142,9 +142,12 @@ async def instruct(payload: InstructRequest, request: Request) -> Response:
     async def make() -> InstructResponse:
         await stub.work("instruction", payload.prompt)
         count = 0 if "no_instructions" in payload.prompt else payload.max_instructions
+        amounts = [1 if "repeated" in payload.prompt else index + 1 for index in range(count)]
         instructions = [
-            EditInstruction(action="recolor", target="the square", text=f"make it redder by {index + 1}")
-            for index in range(count)
+            EditInstruction(
+                action="recolor", target=f"the square, {place}", text=f"make it redder by {amount}"
+            )
+            for place, amount in enumerate(amounts)
         ]
         return InstructResponse(instructions=instructions, model=models["instruction"])
 

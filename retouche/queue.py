@@ -6,7 +6,7 @@ Needs the `queue` extra; the gateway and the workers import it. A shard is enque
 missing, so nothing here has to survive Redis: see `fill_window`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Literal
@@ -160,13 +160,17 @@ def count_anew_after_progress(job: RqJob, *_: object) -> None:
         job.retries_left = RETRIES
 
 
-def enqueue_next(queue: Queue, tenant: str, job_id: str, shards: int) -> int | None:
-    """Enqueue the next of a job's `shards`, called as one of them ends; None if all have been."""
-    shard = int(queue.connection.incr(next_shard_key(job_id))) - 1
-    if shard >= shards:
-        return None
-    enqueue_shard(queue, tenant, job_id, shard)
-    return shard
+def enqueue_next(
+    queue: Queue, tenant: str, job_id: str, shards: int, finished: Callable[[int], bool]
+) -> int | None:
+    """Enqueue the next of a job's `shards` that is not `finished`, as one ends; None if there is none.
+
+    After a retry most may be: each that took a place in the window and ended at once would leave it empty.
+    """
+    while (shard := int(queue.connection.incr(next_shard_key(job_id))) - 1) < shards:
+        if not finished(shard) and enqueue_shard(queue, tenant, job_id, shard) == "enqueued":
+            return shard
+    return None
 
 
 def fill_window(queue: Queue, tenant: str, job_id: str, missing: Iterable[int]) -> list[int]:

@@ -219,9 +219,17 @@ async def _instruct(curation: Curation, trace: ImageTrace, makers: Makers) -> No
     )
     response = await curation.call("instruction", lambda: curation.client.instruct(request))
     curation.check("instruction", response.model)
-    trace.instructions, makers.stages["instruction"] = response.instructions, response.model
+    trace.instructions, makers.stages["instruction"] = _distinct(response.instructions), response.model
     if not response.instructions:
         raise Dropped("no_instructions")
+
+
+def _distinct(instructions: Sequence[EditInstruction]) -> list[EditInstruction]:
+    """The first of each text: models repeat themselves, and the same words from one seed are one edit."""
+    first: dict[str, EditInstruction] = {}
+    for instruction in instructions:
+        first.setdefault(instruction.text, instruction)
+    return list(first.values())
 
 
 async def _edit_all(curation: Curation, trace: ImageTrace, makers: Makers) -> None:

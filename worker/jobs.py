@@ -38,7 +38,7 @@ from retouche.local.process import die_with_parent
 from retouche.meters import tell
 from retouche.pairs import write_pairs, write_traces
 from retouche.queue import curate_queue, enqueue_next
-from retouche.store import ObjectStore, job_path, shard_path
+from retouche.store import ObjectStore, job_path, run, shard_path
 from retouche.tenancy import own_images
 from worker.curate import Curation, ShardPrompts, curate
 from worker.limits import Limit, ServiceAway
@@ -134,7 +134,10 @@ async def _curate(
     curation.report.seconds = time.monotonic() - began
     kept = write_traces(traces), write_pairs(pairs, curation.report)
     await patiently(partial(own_images, store, record.tenant, list(_images(traces))))
-    await patiently(partial(store.create, shard_path(job_id, "traces", shard), kept[0]))
+    if await patiently(partial(store.exists, shard_path(job_id, "shards", shard))):
+        return False
+    # In the place of those of a try that did not come to its pairs: its calls may have ended otherwise.
+    await patiently(partial(store.put, shard_path(job_id, "traces", shard), kept[0]))
     committed = await patiently(partial(store.create, shard_path(job_id, "shards", shard), kept[1]))
     if committed:
         _log.info("committed: %d pairs of %d images", len(pairs), len(traces))
@@ -209,5 +212,12 @@ async def _tell(redis: Redis, job_id: str, shard: int) -> None:
 
 
 def _next(settings: Settings, record: JobRecord) -> None:
+    store = ObjectStore(settings.store)
+
+    def finished(shard: int) -> bool:
+        with suppress(StoreUnavailable):
+            return run(store.exists(shard_path(record.id, "shards", shard)))
+        return False  # as far as anybody knows: a shard that is curated again changes nothing
+
     with BlockingRedis.from_url(settings.redis_url, socket_connect_timeout=3) as connection:
-        enqueue_next(curate_queue(connection), record.tenant, record.id, record.shards)
+        enqueue_next(curate_queue(connection), record.tenant, record.id, record.shards, finished)

@@ -22,22 +22,30 @@ class Makers:
 def pairs_of(
     spec: CurationSpec, margins: Mapping[str, float], trace: ImageTrace, makers: Makers
 ) -> list[PreferencePair]:
-    """Judge every scored edit of `trace`, note in it what became of each, and make pairs of those kept."""
+    """Judge every scored edit of `trace`, note in it what became of each, and make pairs of those kept.
+
+    Of several edits that gave the same picture only the first is judged.
+    """
     scored = [
         (edit, editor)
         for edit, editor in zip(trace.edits, makers.editors, strict=True)
         if edit.outcome == "pair" and editor is not None
     ]
-    judgements = [judge(trace.scores, edit.scores, margins, spec.agreement) for edit, _ in scored]
+    firsts = {edit.image: edit for edit, _ in reversed(scored)}
+    judged = [(edit, editor) for edit, editor in scored if firsts[edit.image] is edit]
+    judgements = [judge(trace.scores, edit.scores, margins, spec.agreement) for edit, _ in judged]
     if spec.style is not None:  # what is wanted is the style, whatever the reward models make of it
         judgements = [replace(judgement, verdict="edit") for judgement in judgements]
     kept = outcomes(judgements, spec.relabel, spec.pairs_per_image)
     pairs = []
-    for (edit, editor), judgement, outcome in zip(scored, judgements, kept, strict=True):
+    for (edit, editor), judgement, outcome in zip(judged, judgements, kept, strict=True):
         edit.outcome = outcome
         if outcome == "pair":
             models = ModelIdentities(**makers.stages, editing=editor, rewards=makers.rewards)
             pairs.append(_pair(trace, edit, judgement.verdict == "edit", models))
+    for edit, _ in scored:
+        if (first := firsts[edit.image]) is not edit:
+            edit.outcome = "not_best" if first.outcome == "pair" else first.outcome
     return pairs
 
 

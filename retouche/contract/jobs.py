@@ -55,7 +55,7 @@ DropReason = Literal[
     "tie",  # too few reward models see a difference beyond their margin, and none contradicts the others
     "disagreement",  # the reward models contradict one another under the agreement rule
     "edit_worse",  # the edit is worse and relabelling is off
-    "not_best",  # a better edit of the same image became the pair
+    "not_best",  # a better edit of the same image became the pair, or one that gave the same picture
 ]
 
 

@@ -31,6 +31,11 @@ def queue(redis_url: str) -> Queue:
     return curate_queue(Redis.from_url(redis_url))
 
 
+def none(_shard: int) -> bool:
+    """No shard is finished."""
+    return False
+
+
 def waiting(queue: Queue) -> list[int]:
     return [int(task.rsplit("_", 1)[1]) for task in queue.job_ids]
 
@@ -42,9 +47,18 @@ def test_only_a_window_of_a_large_job_is_enqueued(queue: Queue) -> None:
 
 def test_each_shard_that_ends_brings_the_next(queue: Queue) -> None:
     fill_window(queue, LOCAL, JOB, range(ENQUEUE_WINDOW + 1))
-    assert enqueue_next(queue, LOCAL, JOB, ENQUEUE_WINDOW + 1) == ENQUEUE_WINDOW
-    assert enqueue_next(queue, LOCAL, JOB, ENQUEUE_WINDOW + 1) is None
+    assert enqueue_next(queue, LOCAL, JOB, ENQUEUE_WINDOW + 1, none) == ENQUEUE_WINDOW
+    assert enqueue_next(queue, LOCAL, JOB, ENQUEUE_WINDOW + 1, none) is None
     assert waiting(queue) == list(range(ENQUEUE_WINDOW + 1))
+
+
+def test_the_next_shard_of_a_job_that_was_retried_is_one_that_is_missing(queue: Queue) -> None:
+    missing = range(0, 1_000, 10)
+    fill_window(queue, LOCAL, JOB, missing)
+    for shard in missing[ENQUEUE_WINDOW:]:
+        assert enqueue_next(queue, LOCAL, JOB, 1_000, lambda each: each not in missing) == shard
+    assert enqueue_next(queue, LOCAL, JOB, 1_000, lambda each: each not in missing) is None
+    assert waiting(queue) == list(missing)
 
 
 def test_filling_twice_changes_nothing(queue: Queue) -> None:

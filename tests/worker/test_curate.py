@@ -69,6 +69,14 @@ def test_a_pair_carries_everything_that_led_to_it(services: str, store: ObjectSt
     assert (report.pairs, report.dropped) == (1, {"not_best": 1})
 
 
+def test_an_instruction_that_is_repeated_is_carried_out_once(services: str) -> None:
+    pairs, (trace,), report = curated(
+        services, ["a repeated square"], instructions_per_image=3, pairs_per_image=3
+    )
+    assert [instruction.target for instruction in trace.instructions] == ["the square, 0"]
+    assert (len(pairs), report.pairs, report.stages["editing"].done, report.dropped) == (1, 1, 1, {})
+
+
 def test_existing_images_are_started_from_in_place_of_generated_ones(
     services: str, store: ObjectStore
 ) -> None:

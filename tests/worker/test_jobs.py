@@ -27,7 +27,7 @@ from retouche.contract.payload import LOCAL
 from retouche.contract.stages import STAGES
 from retouche.coordination import SHARDS_STREAM, progressed_key, shard_task_id
 from retouche.images import encode
-from retouche.pairs import read_pairs, read_report, read_traces
+from retouche.pairs import read_pairs, read_report, read_traces, write_traces
 from retouche.queue import curate_queue, fill_window
 from retouche.store import ObjectStore, digest, job_path, shard_path
 from retouche.tenancy import owns
@@ -146,6 +146,19 @@ def test_a_job_of_three_shards(store: ObjectStore, redis_url: str, services: str
         for image in (pair.chosen, pair.rejected):
             assert asyncio.run(owns(store, LOCAL, "images", image)), "its tenant may look at it"
             assert not asyncio.run(owns(store, "other", "images", image))
+
+
+def test_the_traces_of_a_try_that_did_not_come_to_its_pairs_give_way(
+    store: ObjectStore, redis_url: str, services: str
+) -> None:
+    """A store that was full between the two, say: the next try may get other answers."""
+    job_id = submitted(store, redis_url, shards=1)
+    asyncio.run(store.put(shard_path(job_id, "traces", 0), write_traces([])))
+    with worker(store, redis_url, services):
+        ids = pair_ids(store, job_id, 1)
+    traces = read_traces(asyncio.run(store.get(shard_path(job_id, "traces", 0))))
+    outcomes = [edit.outcome for trace in traces for edit in trace.edits]
+    assert outcomes.count("pair") == len(ids) > 0
 
 
 def test_tenants_take_turns_at_a_worker(store: ObjectStore, redis_url: str, services: str) -> None:
