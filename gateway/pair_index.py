@@ -127,11 +127,18 @@ class PairIndexes:
         known = self._known.get(job_id)
         return known if known is not None and len(known.shards) == shards else None
 
-    async def index(self, job_id: str, finished: Sequence[int], shards: int) -> PairIndex:
-        """The index of a job's finished shards, of so many in all."""
+    async def index(
+        self, job_id: str, finished: Sequence[int], shards: int, *, at_once: bool = False
+    ) -> PairIndex:
+        """The index of a job's finished shards, of so many in all.
+
+        What a running job has finished since may not be in it yet, unless it is wanted `at_once`.
+        """
         async with self._busy.setdefault(job_id, asyncio.Lock()):
             known = self._known.get(job_id)
-            if known is None or (known.shards != tuple(finished) and time.monotonic() > self._next[job_id]):
+            rested = at_once or time.monotonic() > self._next.get(job_id, 0.0)
+            # Who has waited here may know of fewer shards than were indexed meanwhile.
+            if known is None or (rested and not {*finished} <= {*known.shards}):
                 began = time.monotonic()
                 known = await (
                     self._whole(job_id, known, finished)

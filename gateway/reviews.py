@@ -31,7 +31,7 @@ async def search(job_id: OwnJob, request: Request, query: Annotated[PairQuery, Q
 @router.post("/v1/jobs/{job_id}/pairs/{pair_id}/reviews", status_code=201, dependencies=[CURATE])
 async def review(job_id: OwnJob, pair_id: PairPath, wanted: ReviewRequest, request: Request) -> Review:
     """Accept, reject or flip a pair, or withdraw that: the newest decision counts, and all are kept."""
-    if not (await _index(request, job_id)).has(pair_id):
+    if not await _has(request, job_id, pair_id):
         raise NotFound(f"job {job_id} has no pair {pair_id}; GET /v1/jobs/{job_id}/pairs lists them")
     store = request.app.state.store
     return await record_review(store, job_id, pair_id, wanted.decision, wanted.reviewer)
@@ -46,13 +46,20 @@ async def reviews(
     return [found for found in log if pair in (None, found.pair)]
 
 
-async def _index(request: Request, job_id: str) -> PairIndex:
+async def _has(request: Request, job_id: str, pair_id: str) -> bool:
+    """Whether a finished shard has the pair, also one that finished a moment ago: its pairs are listed."""
+    if (await _index(request, job_id)).has(pair_id):
+        return True
+    return (await _index(request, job_id, at_once=True)).has(pair_id)
+
+
+async def _index(request: Request, job_id: str, *, at_once: bool = False) -> PairIndex:
     reader: JobReader = request.app.state.reader
     indexes: PairIndexes = request.app.state.indexes
     shards = (await reader.record(job_id)).shards
     if (complete := indexes.complete(job_id, shards)) is not None:
         return complete
-    return await indexes.index(job_id, await reader.finished(job_id), shards)
+    return await indexes.index(job_id, await reader.finished(job_id), shards, at_once=at_once)
 
 
 def _decisions(request: Request) -> DecisionReader:

@@ -1,12 +1,15 @@
 """People decide about pairs: every decision is kept, the newest counts, exports honour it."""
 
+import asyncio
 import io
 
 import httpx2
 import pyarrow.parquet as pq
 import pytest
+from fastapi import FastAPI
 
 from gateway.decisions import DecisionReader
+from gateway.pair_index import PairIndexes
 from retouche.contract.jobs import PreferencePair
 from retouche.contract.runs import RunSpec
 from retouche.reviews import record_review
@@ -93,6 +96,31 @@ def test_the_pair_must_be_there(gateway: httpx2.Client, job_id: str) -> None:
     assert answer.status_code == 404
     assert "has no pair 0-7" in answer.json()["detail"]
     assert gateway.get(f"/v1/jobs/{job_id}/reviews").json() == []
+
+
+class SlowStore(ObjectStore):
+    """Takes as long over a shard as makes an index that is not made again for seconds."""
+
+    async def get(self, path: str) -> bytes:
+        if "/shards/" in path:
+            await asyncio.sleep(0.6)
+        return await super().get(path)
+
+
+def test_a_pair_that_was_just_listed_can_be_decided_about(
+    gateway: httpx2.Client, app: FastAPI, store: ObjectStore
+) -> None:
+    app.state.indexes = PairIndexes(SlowStore(store.url))
+    job_id = gateway.post("/v1/jobs", json={"prompts": ["x"] * 192}).json()["id"]
+    finish_shard(store, job_id, 0, 1)
+    assert decide(gateway, job_id, "0-0", "accept").status_code == 201
+    finish_shard(store, job_id, 1, 1)
+    searched = gateway.get(f"/v1/jobs/{job_id}/pairs/search").json()
+    assert searched["total"] == 1, "a search shows what was indexed last"
+    listed = gateway.get(f"/v1/jobs/{job_id}/pairs").json()["pairs"]
+    assert [pair["id"] for pair in listed] == ["0-0", "1-0"]
+    assert decide(gateway, job_id, "1-0", "accept").status_code == 201
+    assert decide(gateway, job_id, "2-0", "accept").status_code == 404
 
 
 @pytest.mark.parametrize(
