@@ -18,7 +18,7 @@ from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
 from gateway.ownership import OwnJob, check_adapter, check_prompt_set
 from gateway.prompts import keep_inline
-from gateway.quota import reserve
+from gateway.quota import reserve, retried
 from gateway.records import page_after
 from retouche import prompt_sets, queue
 from retouche.contract.jobs import (
@@ -130,7 +130,7 @@ async def retry(job_id: OwnJob, request: Request) -> Job:
     if job.state == "finished":
         raise Conflict(f"job {job_id} is finished: there is nothing to run again")
     record = await reader.record(job_id)
-    await reserve(request.app, record.tenant, job_id)
+    await reserve(request.app, record.tenant, job_id, retry=True)
     missing = await reader.missing(job_id, record)
     try:
         await asyncio.to_thread(queue.forget_shards, request.app.state.queue, job_id, missing)
@@ -139,6 +139,7 @@ async def retry(job_id: OwnJob, request: Request) -> Job:
     for shard in await reader.given_up(job_id):
         await store.delete(shard_path(job_id, "failed", shard))
     await store.delete(job_path(job_id, "cancelled"))
+    await retried(request.app, record.tenant, job_id)
     await _enqueue_pending(request.app, job_id)
     await changes.announce(request.app.state.redis, job_id, "retry")
     return await reader.job(job_id)

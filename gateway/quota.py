@@ -17,13 +17,16 @@ from retouche.tenancy import owned, owned_path
 
 _RETRY_SECONDS = 30.0
 _SETTING_OUT_SECONDS = 60.0
+_RETRY = "retry "
 
 
-async def reserve(app: FastAPI, tenant: str, identifier: str) -> None:
+async def reserve(app: FastAPI, tenant: str, identifier: str, *, retry: bool = False) -> None:
     """Count a job or run that is about to be set going among those under way.
 
     The mark is set before the others are counted: of two that come at once for the last place one gets it at
     most. That there is a mark says nothing: whoever set it may be about to be refused.
+
+    `retry`: it has ended, and counts all the same until `retried`, or for as long as setting out may take.
 
     Raises:
         Overloaded: the tenant has as many under way as it may.
@@ -33,7 +36,10 @@ async def reserve(app: FastAPI, tenant: str, identifier: str) -> None:
     mark = owned_path(tenant, "active", identifier)
     if not settings.require_keys:
         return
-    new = await store.create(mark, str(time.time()).encode())
+    content = f"{_RETRY if retry else ''}{time.time()}".encode()
+    new = await store.create(mark, content)
+    if retry and not new:
+        await store.put(mark, content)
     most = settings.tenant_active_jobs
     others = [each for each in await owned(store, tenant, "active") if each != identifier]
     if len(others) < most:
@@ -52,21 +58,35 @@ async def reserve(app: FastAPI, tenant: str, identifier: str) -> None:
         )
 
 
+async def retried(app: FastAPI, tenant: str, identifier: str) -> None:
+    """Nothing says any longer that it has ended: it counts until it ends again.
+
+    Whoever looked before it was reserved may have cleared its mark since: it is written once more.
+    """
+    if app.state.settings.require_keys:
+        await app.state.store.put(owned_path(tenant, "active", identifier), str(time.time()).encode())
+
+
 async def _ended(app: FastAPI, tenant: str, identifier: str) -> bool:
-    mark = owned_path(tenant, "active", identifier)
     jobs: JobReader = app.state.reader
     runs: RunReader = app.state.runs
+    # Before it is asked whether it has ended: afterwards a retry may be over, of which that knew nothing.
+    retry, setting_out = await _setting_out(app.state.store, owned_path(tenant, "active", identifier))
+    if retry and setting_out:
+        return False
     try:
         if identifier.startswith("job-"):
             return not await jobs.pending(identifier)
         return await runs.ended(identifier)
     except NotFound:
-        return await _set_long_ago(app.state.store, mark)
+        return not setting_out
 
 
-async def _set_long_ago(store: ObjectStore, mark: str) -> bool:
-    """Whether whoever set the mark died before there was a job: that takes moments."""
+async def _setting_out(store: ObjectStore, mark: str) -> tuple[bool, bool]:
+    """Whether a mark is of a retry, and whether it is so new that whoever set it need not have died."""
     try:
-        return time.time() - float(await store.get(mark) or 0) > _SETTING_OUT_SECONDS
+        said = (await store.get(mark)).decode()
     except NotFound:
-        return True
+        return False, False
+    since = float(said.removeprefix(_RETRY) or 0)
+    return said.startswith(_RETRY), time.time() - since <= _SETTING_OUT_SECONDS

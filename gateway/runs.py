@@ -19,7 +19,7 @@ from gateway.followers import ROOM_TO_FOLLOW, following
 from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
 from gateway.ownership import OwnRun
-from gateway.quota import reserve
+from gateway.quota import reserve, retried
 from gateway.records import page_after
 from gateway.run_state import RunReader
 from retouche import queue
@@ -130,13 +130,15 @@ async def retry(run_id: OwnRun, request: Request) -> Run:
     state, run = request.app.state, await _reader(request).run(run_id)
     if run.state == "finished":
         raise Conflict(f"run {run_id} is finished: there is nothing to run again")
-    await reserve(request.app, (await _reader(request).record(run_id)).tenant, run_id)
+    tenant = (await _reader(request).record(run_id)).tenant
+    await reserve(request.app, tenant, run_id, retry=True)
     try:
         await asyncio.to_thread(queue.forget_run, state.train_queue, run_id)
     except RedisError as error:
         raise _queue_unavailable(error) from error
     for marker in ("failed.json", "cancelled"):
         await state.store.delete(run_path(run_id, marker))
+    await retried(request.app, tenant, run_id)
     await _enqueue_pending(request.app, run_id)
     await changes.announce(state.redis, run_id, "retry")
     return await _reader(request).run(run_id)

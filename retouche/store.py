@@ -13,7 +13,7 @@ jobs/<id>/shards/<n>.parquet     a shard's pairs, its report in the schema metad
 jobs/<id>/gathered.parquet       the pairs of all shards once more, for searching; made anew if it is deleted
 keys/<id>.json                   an API key: its tenant, its scopes and the digest of its secret
 tenants/<tenant>/jobs/<id>       empty: the tenant may see it; so runs/<id>, prompts/<hex>, images/ab/<hex>
-tenants/<tenant>/active/<id>     the job or run counts for the tenant's quota: the time since when
+tenants/<tenant>/active/<id>     the job or run counts for the tenant's quota: since when, and if for a retry
 latents/<vae>/ab/<hex>           an image's latents under its digest, per autoencoder
 embeddings/<encoder>/ab/<hex>    a prompt's embeddings under its digest, per text encoder
 relations/<clip>/ab/<hex>        what image and prompt are to a CLIP, under the digest of both

@@ -1,7 +1,10 @@
 """A tenant may call so often and have so much under way; beyond it is told when to come back."""
 
+import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -96,6 +99,45 @@ def test_runs_count_too(guarded: Guarded, store: ObjectStore) -> None:
     assert gateway.post("/v1/jobs", json=job(2), headers=acme).status_code == 429
     gateway.post(f"/v1/runs/{training}/cancel", headers=acme)
     assert gateway.post("/v1/jobs", json=job(2), headers=acme).status_code == 201
+
+
+class WaitingStore(ObjectStore):
+    """Waits before it takes away that something was cancelled."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.waiting, self.go_on = threading.Event(), threading.Event()
+
+    async def delete(self, path: str) -> None:
+        if path.endswith("/cancelled"):
+            self.waiting.set()
+            await asyncio.to_thread(self.go_on.wait, 30)
+        await super().delete(path)
+
+
+@pytest.mark.parametrize(("kind", "spec"), [("jobs", job(1)), ("runs", {"data": {"pick_a_pic": "/data"}})])
+def test_what_is_being_retried_counts_while_it_still_looks_ended(
+    settings: Settings, store: ObjectStore, kind: str, spec: dict[str, object]
+) -> None:
+    """Nobody gets its place meanwhile, and from the end of the retry on it has its mark, come what may."""
+    wanting = {"require_keys": True, "admin_key": SecretStr(ADMIN_KEY), "tenant_active_jobs": 1}
+    app, waiting = create_app(settings.model_copy(update=wanting)), WaitingStore(store.url)
+    with serve(app) as gateway, ThreadPoolExecutor() as elsewhere:
+        app.state.store = waiting
+        acme = made(gateway, "acme", "admin", "curate", "train")
+        retried = gateway.post(f"/v1/{kind}", json=spec, headers=acme).json()["id"]
+        mark = owned_path("acme", "active", retried)
+        gateway.post(f"/v1/{kind}/{retried}/cancel", headers=acme)
+        retry = elsewhere.submit(gateway.post, f"/v1/{kind}/{retried}/retry", headers=acme)
+        until(waiting.waiting.is_set)
+        meanwhile = gateway.post("/v1/jobs", json=job(2), headers=acme)
+        run(store.delete(mark))  # another gateway had found that it has ended before it was retried
+        waiting.go_on.set()
+        assert (meanwhile.status_code, retry.result().status_code) == (429, 200)
+        assert run(store.exists(mark))
+        assert gateway.post("/v1/jobs", json=job(2), headers=acme).status_code == 429
+        gateway.post(f"/v1/{kind}/{retried}/cancel", headers=acme)
+        assert gateway.post("/v1/jobs", json=job(2), headers=acme).status_code == 201
 
 
 def test_calls_beyond_the_rate_are_refused_at_whichever_gateway(guarded: Guarded) -> None:
