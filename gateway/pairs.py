@@ -66,6 +66,9 @@ async def pairs(
 
     `reviewed` honours what people decided: `not_rejected` leaves out what they rejected, `only` all that they
     did not accept or flip. A flipped pair then has its images swapped, and says so in `review`.
+
+    Pages of a job under way show what is finished when each is read, and may pass over what is committed in
+    between; of a finished job they are complete and stable.
     """
     shards = await _finished(request, job_id)
     decisions = await request.app.state.decisions.decisions(job_id) if reviewed != "all" else {}
@@ -89,7 +92,11 @@ async def pairs(
 async def traces(
     job_id: OwnJob, request: Request, format: Format = "json", limit: Limit = 100, cursor: Cursor = None
 ) -> TracePage | Response:
-    """Every image of the finished shards and what became of it, dropped ones and their reasons included."""
+    """Every image of the finished shards and what became of it, dropped ones and their reasons included.
+
+    Pages of a job under way show what is finished when each is read, and may pass over what is committed in
+    between; of a finished job they are complete and stable.
+    """
     shards = await _finished(request, job_id)
     if format == "json":
         rows, following = await _page(request, job_id, "traces", shards, read_traces, limit, cursor)

@@ -22,7 +22,12 @@ PairPath = Annotated[PairId, Path()]
 
 @router.get("/v1/jobs/{job_id}/pairs/search", dependencies=[READ])
 async def search(job_id: OwnJob, request: Request, query: Annotated[PairQuery, Query()]) -> PairSearch:
-    """A page of the pairs of a job's finished shards that a query asks for, in its order."""
+    """A page of the pairs of a job's finished shards that a query asks for, in its order.
+
+    Pages of a job under way show what was indexed last when each is read, and may pass over or repeat pairs
+    when more is committed in between; soon after it is finished they are complete and stable, those of a
+    `decision` for as long as nobody decides.
+    """
     index = await _index(request, job_id)
     decisions = await _decisions(request).decisions(job_id)
     return await asyncio.to_thread(index.search, query, decisions)

@@ -209,7 +209,10 @@ class AsyncRetouche:
         return job
 
     async def pairs(self, job_id: str, reviewed: Reviewed = "all") -> AsyncIterator[PreferencePair]:
-        """The pairs of the finished shards, as curated or as people's decisions have them."""
+        """The pairs of the finished shards, as curated or as people's decisions have them.
+
+        Of a job under way what is committed meanwhile may be passed over; of a finished one they are all.
+        """
         cursor: str | None = None
         while True:
             params = {**_at(cursor), "reviewed": reviewed}
@@ -220,7 +223,11 @@ class AsyncRetouche:
                 return
 
     async def search_pairs(self, job_id: str, query: PairQuery) -> PairSearch:
-        """One page of the pairs that a query asks for."""
+        """One page of the pairs that a query asks for.
+
+        Pages of a job under way may pass over or repeat pairs when more is committed in between; soon after
+        it is finished they are complete and stable, those of a `decision` for as long as nobody decides.
+        """
         params = {
             name: str(value) for name, value in query.model_dump(mode="json", exclude_none=True).items()
         }
@@ -237,7 +244,10 @@ class AsyncRetouche:
         return await self._json("GET", f"/v1/jobs/{job_id}/reviews", list[Review], params=params)
 
     async def traces(self, job_id: str) -> AsyncIterator[ImageTrace]:
-        """Every image of the finished shards and what became of it."""
+        """Every image of the finished shards and what became of it.
+
+        Of a job under way what is committed meanwhile may be passed over; of a finished one they are all.
+        """
         cursor: str | None = None
         while True:
             page = await self._json("GET", f"/v1/jobs/{job_id}/traces", TracePage, params=_at(cursor))
