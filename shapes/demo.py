@@ -36,7 +36,7 @@ SHEET_ROWS = 8
 TRAINING_STEPS = 60
 PROMPTS = 48
 EVALUATION_PROMPTS = 64  # of other scenes
-_console = Console(stderr=True)
+_console = Console(stderr=True, markup=False, emoji=False)  # paths may hold brackets
 
 
 def main(
@@ -138,7 +138,7 @@ def _show(job: Job, figures: dict[str, float | int], sheet: Path) -> None:
     table = Table(title=f"What became of {job.report.images} images", title_justify="left", box=None)
     table.add_column("outcome")
     table.add_column("count", justify="right")
-    table.add_row("[green]preference pairs", f"[green]{job.report.pairs}")
+    table.add_row("preference pairs", str(job.report.pairs), style="green")
     for reason, count in sorted(job.report.dropped.items(), key=lambda entry: -entry[1]):
         table.add_row(reason.replace("_", " "), str(count))
     _console.print(table)

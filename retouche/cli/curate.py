@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from retouche.cli.progress import follow, summary
 from retouche.cli.terminal import Json, console, gateway, print_json
@@ -16,7 +17,7 @@ from retouche.errors import BadPrompts
 from retouche.intake.images import Side, Wanted
 from retouche.intake.rows import Skipped
 
-_PROMPTS_HELP = (
+_PROMPTS_HELP = escape(  # typer reads help as markup
     "Text, CSV, TSV, JSONL, JSON or Parquet: a file, a folder, or hf://datasets/OWNER/NAME[/PATH]."
 )
 _IMAGES_HELP = (
@@ -77,7 +78,7 @@ def curate(
         if as_json:
             print_json(job)
         else:
-            console.print(summary(job), highlight=False, markup=False)
+            console.print(summary(job), highlight=False)
     if job.state in ("failed", "cancelled"):
         raise typer.Exit(1)
 
@@ -122,7 +123,7 @@ def _source(
             uploaded = client.upload_prompts(copy, skipped=skipped)
     if skipped.count:
         console.print(f"left out {skipped.count:,} rows that cannot be used:", highlight=False)
-        console.print("\n".join(skipped.problems), highlight=False, markup=False, soft_wrap=True)
+        console.print("\n".join(skipped.problems), highlight=False, soft_wrap=True)
     return {"prompt_set": uploaded.prompt_set}
 
 

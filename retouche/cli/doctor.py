@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import typer
+from rich.text import Text
 
 from retouche.cli.settings import Settings
 from retouche.cli.terminal import Json, console, print_json
@@ -52,8 +53,8 @@ def doctor(
         print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            mark = "[green]ok     [/green]" if finding.well else "[red]missing[/red]"
-            console.print(f"{mark} {finding.what:<24} {finding.detail}", highlight=False)
+            mark = ("ok     ", "green") if finding.well else ("missing", "red")
+            console.print(Text.assemble(mark, f" {finding.what:<24} {finding.detail}"))
             if not finding.well:
                 console.print(f"        {'':<24} {finding.fix}", style="yellow", highlight=False)
     if not all(finding.well for finding in findings):

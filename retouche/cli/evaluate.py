@@ -108,4 +108,5 @@ def _show(found: Evaluation) -> None:
             highlight=False,
         )
     if found.hacked:
-        console.print(f"[yellow]{', '.join(found.hacked)} rose while the truth did not: reward hacking")
+        hacked = ", ".join(found.hacked)
+        console.print(f"{hacked} rose while the truth did not: reward hacking", style="yellow")

@@ -80,4 +80,4 @@ def _print(job: Job, as_json: bool) -> None:
     if as_json:
         print_json(job)
     else:
-        console.print(summary(job), highlight=False, markup=False)
+        console.print(summary(job), highlight=False)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from retouche.cli.terminal import Json, console, errors, gateway, in_a_folder, print_json
@@ -36,9 +35,7 @@ def listing(job_id: JobId, limit: Annotated[int, typer.Option(min=1)] = 20, as_j
     for column in ("prompt", "instruction", "chosen"):
         table.add_column(column)
     for pair in pairs:
-        table.add_row(
-            escape(pair.prompt), escape(pair.instruction.text), "edit" if pair.chosen_is_edit else "original"
-        )
+        table.add_row(pair.prompt, pair.instruction.text, "edit" if pair.chosen_is_edit else "original")
     console.print(table)
 
 

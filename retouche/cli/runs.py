@@ -118,4 +118,4 @@ def _print(run: Run, as_json: bool) -> None:
     if as_json:
         print_json(run)
     else:
-        console.print(summary(run), highlight=False, markup=False)
+        console.print(summary(run), highlight=False)

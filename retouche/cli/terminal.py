@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from retouche.cli.settings import Settings
 from retouche.client import Retouche
 from retouche.errors import RetoucheError
 
-console = Console(stderr=True)
+# Paths and messages may hold brackets and colons: nothing in them is markup.
+console = Console(stderr=True, markup=False, emoji=False)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for scripts.")]
 
@@ -46,7 +47,7 @@ def errors() -> Iterator[None]:
 
 
 def _say(code: str, detail: str) -> None:
-    console.print(f"[red]{code}[/red]: {escape(detail)}", highlight=False, soft_wrap=True)
+    console.print(Text.assemble((code, "red"), f": {detail}"), soft_wrap=True)
 
 
 def in_a_folder(file: Path | None) -> Path | None:

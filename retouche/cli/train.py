@@ -62,7 +62,7 @@ def train(
         if as_json:
             print_json(run)
         else:
-            console.print(summary(run), highlight=False, markup=False)
+            console.print(summary(run), highlight=False)
     if run.state in ("failed", "cancelled"):
         raise typer.Exit(1)
 

@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from retouche.cli.settings import Settings
 from retouche.cli.terminal import console, errors
@@ -35,7 +36,8 @@ def up(
             with running(data, profile, workers, ports, _tell, Settings().store) as system:
                 for name in sorted(ports.keys() - {"redis", "gateway", *STAGES}):
                     console.print(f"{name:<12} tells http://{HOST}:{ports[name]}/metrics", style="dim")
-                console.print(f"[bold green]ready[/bold green]  {system.url}  (docs at {system.url}/docs)")
+                ready = ("ready", "bold green")
+                console.print(Text.assemble(ready, f"  {system.url}  (docs at {system.url}/docs)"))
                 console.print(f"logs in {data / 'logs'}; stop with Ctrl-C", style="dim")
                 while True:
                     time.sleep(_LOOK_SECONDS)

@@ -25,7 +25,7 @@ def url(store: ObjectStore, redis_url: str) -> Iterator[str]:
 
 
 def retouche(url: str, *arguments: str, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(app, list(arguments), env={"RETOUCHE_URL": url, "COLUMNS": "200"}, input=stdin)
+    return CliRunner().invoke(app, list(arguments), env={"RETOUCHE_URL": url, "COLUMNS": "300"}, input=stdin)
 
 
 def document(result: Result) -> Any:
@@ -74,6 +74,26 @@ def test_pairs_are_listed_and_exported(url: str, store: ObjectStore, tmp_path: P
         sheet = tmp_path / name
         assert retouche(url, "pairs", "sheet", job, "--output", str(sheet)).exit_code == 0
         assert sheet.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["data[v2]", "[/v2]", "data:smile:"])
+def test_brackets_and_colons_in_a_path_are_told_as_they_are(
+    url: str, store: ObjectStore, tmp_path: Path, name: str
+) -> None:
+    job, path = worlds.finished_job(store), tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    file, folder, page = (path.with_name(path.name + ending) for ending in (".parquet", "", ".html"))
+    run_id = document(retouche(url, "train", job, "--no-wait", "--json"))["id"]
+    run(store.put(run_path(run_id, "artifacts/README.md"), b"# a card"))
+    for arguments, says in (
+        (("pairs", "export", job, "--output", str(file)), f"wrote {file} ("),
+        (("pairs", "export", job, "--output", str(folder)), f"wrote {folder} ("),
+        (("report", job, "--output", str(page)), f"Look at {page}"),
+        (("runs", "artifacts", run_id, "--output", str(folder)), str(folder / "README.md")),
+    ):
+        result = retouche(url, *arguments)
+        assert result.exit_code == 0, result.output
+        assert says in result.stderr
 
 
 @pytest.mark.parametrize("output", ["pairs.parquet", "pairs.ndjson", "pairs"])

@@ -127,6 +127,10 @@ def test_brackets_are_no_markup(gateway_url: str) -> None:
     assert "[/red]" in refused(retouche(gateway_url, "curate", "--prompts", "[/red].txt"))
 
 
+def test_brackets_are_no_markup_in_help_either() -> None:
+    assert "hf://datasets/OWNER/NAME[/PATH]" in retouche(NOTHING_LISTENS, "curate", "--help").stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

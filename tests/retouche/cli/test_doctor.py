@@ -38,6 +38,15 @@ def test_people_get_the_same_as_lines() -> None:
     assert "redis-server" in result.stderr
 
 
+def test_people_read_brackets_as_they_are(tmp_path: Path) -> None:
+    file = tmp_path / "profile[v2].yaml"
+    file.write_text("generation: {model: shapes/models/base}")
+    environment = {"RETOUCHE_URL": NOTHING_LISTENS, "COLUMNS": "2000"}
+    said = CliRunner().invoke(app, ["doctor", "--profile", str(file)], env=environment).stderr
+    assert f"profile {file}" in said
+    assert "[type=missing" in said
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

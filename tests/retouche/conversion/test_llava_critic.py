@@ -103,9 +103,12 @@ def test_half_precision_is_kept_bit_for_bit(tmp_path: Path) -> None:
 
 def test_the_command_says_what_it_wrote(original: Original, tmp_path: Path) -> None:
     source = write(tmp_path / "source", original.weights())
-    done = CliRunner().invoke(app, ["convert", "llava-critic", str(source), str(tmp_path / "new" / "target")])
+    target = tmp_path / "new" / "target[v2]"
+    wide = {"COLUMNS": "300"}
+    done = CliRunner().invoke(app, ["convert", "llava-critic", str(source), str(target)], env=wide)
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "new" / "target" / "config.json").is_file()
+    assert (target / "config.json").is_file()
+    assert f"vllm serve {target}`" in done.stderr
 
 
 def refusal(source: Path) -> str:
