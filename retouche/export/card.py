@@ -35,6 +35,7 @@ class Statistics:
     splits: Counter[str] = field(default_factory=Counter)
     prompts: int = 0
     chosen_is_edit: int = 0
+    decisions: Counter[str] = field(default_factory=Counter)  # of people; the labels follow them
     aspects: Counter[str] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
     rewards: dict[str, RewardSums] = field(default_factory=dict)
@@ -43,6 +44,8 @@ class Statistics:
     def add(self, split: str, pair: PreferencePair) -> None:
         self.splits[split] += 1
         self.chosen_is_edit += pair.chosen_is_edit
+        if pair.review is not None:
+            self.decisions[pair.review.decision] += 1
         self.aspects.update(finding.aspect for finding in pair.findings)
         self.actions[pair.instruction.action] += 1
         for name, chosen in pair.chosen_scores.items():
@@ -80,17 +83,45 @@ def _front_matter(job: Job, statistics: Statistics) -> str:
 def _summary(job: Job, statistics: Statistics) -> str:
     total = statistics.splits.total()
     splits = ", ".join(f"{count:,} in `{split}`" for split, count in sorted(statistics.splits.items()))
+    critique = "" if _without("critique", statistics) else "the critique, "
     return (
         f"# Preference pairs of {job.id}\n\n"
         f"{total:,} pairs of images ({splits}) for {statistics.prompts:,} prompts, made by Retouche "
-        f"{retouche.__version__}: a picture is generated, criticised and edited, and reward models say which "
-        "of the two pictures is better. No person ranked them.\n\n"
+        f"{retouche.__version__}: {_made(statistics)}. {_people(statistics)}\n\n"
         f"Curated in a job submitted {job.created_at:%Y-%m-%d %H:%M} UTC, which is {job.state} with "
         f"{job.shards_finished:,} of {job.shards:,} shards. In {_share(statistics.chosen_is_edit, total)} of "
         "the pairs the edited picture is the preferred one.\n\n"
         "The columns are those of Pick-a-Pic v2, so that trainers for it read this folder as it is; "
-        "the critique, the instruction, raw scores, model revisions and seeds stand in further ones."
+        f"{critique}the instruction, raw scores, model revisions and seeds stand in further ones."
     )
+
+
+def _without(stage: str, statistics: Statistics) -> bool:
+    return _INSTEAD[stage] in statistics.models[stage]
+
+
+def _made(statistics: Statistics) -> str:
+    """How the two pictures of a pair came to be, and what named the better one first."""
+    existing, style = (_without(stage, statistics) for stage in ("generation", "critique"))
+    if style:
+        picture = "an existing picture is" if existing else "a picture is generated and"
+        return (
+            f"{picture} edited by one instruction, the same for all, and the edited picture is the "
+            "preferred one, whatever reward models say"
+        )
+    picture = "an existing picture is" if existing else "a picture is generated,"
+    return f"{picture} criticised and edited, and reward models say which of the two pictures is better"
+
+
+def _people(statistics: Statistics) -> str:
+    """What people had to say about which picture is preferred."""
+    decided, total = statistics.decisions.total(), statistics.splits.total()
+    if not decided:
+        return "No label is a person's decision."
+    whom = "all of these pairs" if decided == total else f"{decided:,} of these pairs"
+    others = "" if decided == total else "; no other label is a person's decision"
+    accepted, flipped = statistics.decisions["accept"], statistics.decisions["flip"]
+    return f"People then reviewed {whom}: they accepted {accepted:,} and flipped {flipped:,}{others}."
 
 
 def _models(statistics: Statistics) -> str:

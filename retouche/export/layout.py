@@ -79,7 +79,7 @@ def row(
         "model_0": makers[0],
         "model_1": makers[1],
         "ranking_id": hashed,
-        "user_id": None,  # no person ranked them
+        "user_id": None,  # no user of Pick-a-Pic ranked them
         "created_at": created_at,
         "num_example_per_prompt": pairs_of_prompt,
         **_origin(pair, first),

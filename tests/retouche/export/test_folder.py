@@ -62,6 +62,8 @@ def test_people_have_the_last_word(client: Retouche, job_id: str, tmp_path: Path
     as_curated = {pair.id: pair for pair in client.pairs(job_id)}
     assert written[accepted]["best_image_uid"] == as_curated[accepted].chosen
     assert written[flipped]["best_image_uid"] == as_curated[flipped].rejected
+    card = (tmp_path / "pairs" / "README.md").read_text()
+    assert "People then reviewed all of these pairs: they accepted 1 and flipped 1." in card
 
 
 def test_our_own_trainer_reads_the_same_pairs(client: Retouche, job_id: str, tmp_path: Path) -> None:
