@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import httpx2
 
+from retouche.client.access import address, authorization
 from retouche.client.patience import Patient
 from retouche.client.problems import error_of, raise_for_problem, transport_errors, validated
 from retouche.client.stages import StageClient
@@ -66,9 +67,13 @@ class AsyncRetouche:
         reconnections: int = RECONNECTIONS,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """`reconnections`: how often in a row a broken event stream is opened again, a second apart."""
-        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._url = url.rstrip("/")
+        """`reconnections`: how often in a row a broken event stream is opened again, a second apart.
+
+        Raises:
+            BadRequest: `url` is no address, or `api_key` cannot be sent.
+        """
+        headers = authorization(api_key, "clients: api_key=, commands: RETOUCHE_API_KEY")
+        self._url = address(url, "clients: url=, commands: RETOUCHE_URL")
         self._reconnections = reconnections
         self._client = httpx2.AsyncClient(
             base_url=self._url,

@@ -60,9 +60,6 @@ class Retouche:
         reconnections: int = RECONNECTIONS,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="retouche", daemon=True)
-        self._thread.start()
         self._client = AsyncRetouche(
             url,
             api_key=api_key,
@@ -70,6 +67,9 @@ class Retouche:
             reconnections=reconnections,
             transport=transport,
         )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="retouche", daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +80,9 @@ class Retouche:
         self.close()
 
     def close(self) -> None:
-        """Close every connection, and what is iterated over."""
+        """Close every connection, and what is iterated over; a second time does nothing."""
+        if self._loop.is_closed():
+            return
         self._wait(self._loop.shutdown_asyncgens())
         self._wait(self._client.close())
         self._loop.call_soon_threadsafe(self._loop.stop)

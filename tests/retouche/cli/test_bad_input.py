@@ -148,6 +148,36 @@ def test_a_gateway_that_is_down_is_named(arguments: tuple[str, ...]) -> None:
     assert "\n" not in said.strip()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("jobs", "list"), ("evaluate", NO_RUN, "--prompts", "prompts.txt"), ("report", NO_JOB)],
+    ids=lambda arguments: arguments[0],
+)
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"RETOUCHE_URL": "http://localhost:870x"}, "'http://localhost:870x' is no address: Invalid port"),
+        ({"RETOUCHE_URL": "http://localhost:99999"}, "port 99999 is not from 1 to 65535"),
+        ({"RETOUCHE_API_KEY": "schlüssel"}, "the API key of 9 characters cannot be sent"),
+    ],
+    ids=["no port", "port too high", "key"],
+)
+def test_an_address_or_a_key_that_is_none_is_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.txt").write_text("a red circle")
+    said = refused(CliRunner().invoke(app, arguments, env={"RETOUCHE_URL": NOTHING_LISTENS, **environment}))
+    assert said.startswith("bad-request: ")
+    assert says in said
+    assert next(iter(environment)) in said, "where to put it right"
+    assert "\n" not in said.strip()
+
+
 def test_a_script_sees_the_code_and_an_empty_stdout(tmp_path: Path) -> None:
     """The command itself, as a shell runs it."""
     done = subprocess.run(

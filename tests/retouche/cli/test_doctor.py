@@ -119,6 +119,12 @@ def test_services_that_are_down_are_missing(gateway_url: str) -> None:
     assert not found["service generation"]["well"]
 
 
+def test_an_address_that_is_none_is_a_finding() -> None:
+    gateway = findings(url="http://localhost:99999")["gateway"]
+    assert "port 99999 is not from 1 to 65535" in gateway["detail"]
+    assert "RETOUCHE_URL" in gateway["fix"]
+
+
 def test_another_program_at_the_gateways_address() -> None:
     with live(FastAPI()) as url:
         found = findings(url=url)

@@ -130,11 +130,6 @@ def test_nothing_listens() -> None:
     assert NOTHING_LISTENS in caught.value.detail
 
 
-def test_an_address_that_is_none() -> None:
-    with Retouche("gateway:8700") as client, pytest.raises(ServiceUnreachable, match="gateway:8700"):
-        client.job("job-0")
-
-
 async def drawn(url: str) -> None:
     async with StageClient(url) as client:
         await client.generate(GenerateRequest(prompt="a circle", seed=0))
