@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 
 import httpx2
 import typer
+from pydantic import SecretStr
 from rich.text import Text
 
 from retouche.cli.settings import Settings
 from retouche.cli.terminal import Json, console, print_json
 from retouche.client import Retouche
+from retouche.client.access import address, authorization
 from retouche.errors import BadRequest, RetoucheError, ServiceUnreachable
 from retouche.local import redis_binary
 from retouche.local.machine import downloaded, gpu_bytes, has_hub_token
@@ -86,8 +88,8 @@ def _profile(name: str) -> Iterator[Finding]:
     yield from map(_model, models)
     yield from _memory(processes)
     yield _disk(models)
-    for address, model in servers(profile).items():
-        yield _server(Settings().vlm_url or address, model)
+    for base_url, model in servers(profile).items():
+        yield _server(Settings().vlm_url or base_url, model, Settings().vlm_api_key)
 
 
 def _once(all_needs: Iterable[Need]) -> list[Need]:
@@ -179,16 +181,26 @@ def _disk(models: list[Need]) -> Finding:
     return Finding("disk", free > needed, detail, fix, {"free_bytes": free, "needed_bytes": needed})
 
 
-def _server(address: str, model: str) -> Finding:
-    """Whether the OpenAI-compatible server of a vision-language model answers."""
-    fix = f"vllm serve {model} --port {urlsplit(address).port or 80}, where its GPU is"
+def _server(base_url: str, model: str, api_key: SecretStr | None) -> Finding:
+    """Whether the OpenAI-compatible server of a vision-language model answers, and takes the key."""
+    what = f"server {base_url}"
     try:
-        answer = httpx2.get(f"{address}/models", timeout=_PROBE_SECONDS)
-    except (httpx2.TransportError, httpx2.InvalidURL) as error:
-        return Finding(f"server {address}", False, f"nothing answers ({type(error).__name__})", fix)
+        url = address(base_url, "base_url of the profile, or RETOUCHE_VLM_URL")
+        headers = authorization(api_key.get_secret_value() if api_key else None, "RETOUCHE_VLM_API_KEY")
+    except BadRequest as error:
+        return Finding(what, False, error.detail, "look at base_url, RETOUCHE_VLM_URL, RETOUCHE_VLM_API_KEY")
+    fix = f"vllm serve {model} --port {urlsplit(url).port or 80}, where its GPU is"
+    try:
+        answer = httpx2.get(f"{url}/models", headers=headers, timeout=_PROBE_SECONDS, trust_env=False)
+    except httpx2.TransportError as error:
+        return Finding(what, False, f"nothing answers ({type(error).__name__})", fix)
+    if answer.status_code in (401, 403):
+        sent = "the API key" if headers else "a call without an API key"
+        fix = "check RETOUCHE_VLM_API_KEY: it is what the server was started with (--api-key)"
+        return Finding(what, False, f"refuses {sent} ({answer.status_code})", fix)
     serves = answer.is_success and f'"{model}"' in answer.text
     detail = "ready" if serves else f"answers {answer.status_code}, and not for {model}"
-    return Finding(f"server {address}", serves, detail, fix)
+    return Finding(what, serves, detail, fix)
 
 
 def _gigabytes(number: int | None) -> str:

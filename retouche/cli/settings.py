@@ -1,12 +1,16 @@
 """What the command line reads from the environment."""
 
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from retouche.client.gateway import DEFAULT_URL
 
 
 class Settings(BaseSettings):
-    """Where the gateway is, the key it wants; store and vLLM, if not where `up` and the profile have them."""
+    """Where the gateway is, the key it wants; store and vLLM, if not where `up` and the profile have them.
+
+    vLLM's key is for `doctor` alone.
+    """
 
     model_config = SettingsConfigDict(env_prefix="RETOUCHE_", extra="ignore")
 
@@ -14,3 +18,4 @@ class Settings(BaseSettings):
     api_key: str | None = None
     store: str | None = None
     vlm_url: str | None = None
+    vlm_api_key: SecretStr | None = None

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import yaml
-from fastapi import FastAPI
+from fastapi import FastAPI, Header, HTTPException
 from typer.testing import CliRunner
 
 from retouche.cli.main import app
@@ -100,18 +100,68 @@ def test_a_gated_model_wants_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "accept the licence at https://huggingface.co/black-forest-labs/FLUX.1-Kontext-dev" in flux["fix"]
 
 
+def with_servers(folder: Path, url: str) -> str:
+    """The file of a profile whose critic and instructor are at `url`; it asks there for two models."""
+    profile = yaml.safe_load((PROFILES / "sd15.yaml").read_text())
+    profile["critique"]["base_url"] = f"{url}/v1"
+    profile["instruction"]["base_url"] = f"{url}/v1/"
+    file = folder / "profile.yaml"
+    file.write_text(yaml.safe_dump(profile))
+    return str(file)
+
+
 def test_a_vllm_that_serves_the_model_is_ready(tmp_path: Path) -> None:
     server = FastAPI()
     server.get("/v1/models")(lambda: {"data": [{"id": "models/llava-critic-7b"}]})
     with live(server) as url:
-        profile = yaml.safe_load((PROFILES / "sd15.yaml").read_text())
-        profile["critique"]["base_url"] = f"{url}/v1"
-        profile["instruction"]["base_url"] = f"{url}/v1/"
-        file = tmp_path / "profile.yaml"
-        file.write_text(yaml.safe_dump(profile))
-        found = findings("--profile", str(file))
+        found = findings("--profile", with_servers(tmp_path, url))
     assert found[f"server {url}/v1"]["well"]
     assert "not for Qwen/Qwen2.5-VL-7B-Instruct" in found[f"server {url}/v1/"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("key", "detail"),
+    [
+        ("secret", "ready"),
+        ("another", "refuses the API key (401)"),
+        ("", "refuses a call without an API key (401)"),
+        ("schlüssel", "the API key of 9 characters cannot be sent"),
+    ],
+)
+def test_a_vllm_that_wants_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, detail: str
+) -> None:
+    server = FastAPI()
+
+    @server.get("/v1/models")
+    def models(authorization: Annotated[str, Header()] = "") -> dict[str, list[dict[str, str]]]:
+        if authorization != "Bearer secret":
+            raise HTTPException(401)
+        return {"data": [{"id": "models/llava-critic-7b"}]}
+
+    monkeypatch.setenv("RETOUCHE_VLM_API_KEY", key)
+    with live(server) as url:
+        critic = findings("--profile", with_servers(tmp_path, url))[f"server {url}/v1"]
+    assert critic["detail"].startswith(detail)
+    assert critic["well"] or "RETOUCHE_VLM_API_KEY" in critic["fix"]
+
+
+def test_an_address_of_a_vllm_that_is_none(tmp_path: Path) -> None:
+    file = with_servers(tmp_path, "http://localhost:99999")
+    critic = findings("--profile", file)["server http://localhost:99999/v1"]
+    assert "port 99999 is not from 1 to 65535" in critic["detail"]
+    assert "RETOUCHE_VLM_URL" in critic["fix"]
+
+
+def test_a_proxy_is_not_asked_for_a_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = FastAPI()
+    server.get("/v1/models")(lambda: {"data": [{"id": "models/llava-critic-7b"}]})
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("HTTP_PROXY", NOTHING_LISTENS)
+    monkeypatch.setenv("http_proxy", NOTHING_LISTENS)
+    with live(server) as url:
+        assert findings("--profile", with_servers(tmp_path, url))[f"server {url}/v1"]["well"]
 
 
 def test_services_that_are_down_are_missing(gateway_url: str) -> None:
