@@ -191,7 +191,7 @@ def _server(base_url: str, model: str, api_key: SecretStr | None) -> Finding:
         return Finding(what, False, error.detail, "look at base_url, RETOUCHE_VLM_URL, RETOUCHE_VLM_API_KEY")
     fix = f"vllm serve {model} --port {urlsplit(url).port or 80}, where its GPU is"
     try:
-        answer = httpx2.get(f"{url}/models", headers=headers, timeout=_PROBE_SECONDS, trust_env=False)
+        answer = httpx2.get(f"{url}/models", headers=headers, timeout=_PROBE_SECONDS)
     except httpx2.TransportError as error:
         return Finding(what, False, f"nothing answers ({type(error).__name__})", fix)
     if answer.status_code in (401, 403):

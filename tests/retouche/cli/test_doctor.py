@@ -153,17 +153,6 @@ def test_an_address_of_a_vllm_that_is_none(tmp_path: Path) -> None:
     assert "RETOUCHE_VLM_URL" in critic["fix"]
 
 
-def test_a_proxy_is_not_asked_for_a_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = FastAPI()
-    server.get("/v1/models")(lambda: {"data": [{"id": "models/llava-critic-7b"}]})
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.setenv("HTTP_PROXY", NOTHING_LISTENS)
-    monkeypatch.setenv("http_proxy", NOTHING_LISTENS)
-    with live(server) as url:
-        assert findings("--profile", with_servers(tmp_path, url))[f"server {url}/v1"]["well"]
-
-
 def test_services_that_are_down_are_missing(gateway_url: str) -> None:
     found = findings(url=gateway_url)
     assert not found["service generation"]["well"]
