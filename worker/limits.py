@@ -26,6 +26,7 @@ from retouche.about import about
 from retouche.errors import (
     ConnectionBroken,
     DeadlineExceeded,
+    Forbidden,
     ImageNotFound,
     ModelFailure,
     NotFound,
@@ -57,7 +58,7 @@ class ServiceAway(Exception):
 def _of_the_service(error: RetoucheError) -> bool:
     """Would every other request be answered the same? Then no item is to blame."""
     wrong_address = isinstance(error, NotFound) and not isinstance(error, ImageNotFound)
-    return isinstance(error, Unauthorized | StoreRefused) or wrong_address
+    return isinstance(error, Unauthorized | Forbidden | StoreRefused) or wrong_address
 
 
 def _passes(error: RetoucheError) -> bool:
@@ -98,9 +99,9 @@ class Limit:
 
         Raises:
             ServiceAway: there has been no answer from the service for longer than the patience, or it
-                says something that every other request would hear too (a wrong key, a wrong address, a
-                store that refuses its credentials), or more than _MOST_HUNG calls in a row have timed out
-                for good.
+                says something that every other request would hear too (a wrong key, that it may not be
+                called, a wrong address, a store that refuses its credentials), or more than _MOST_HUNG calls
+                in a row have timed out for good.
             DeadlineExceeded: this very call has timed out _MOST_TIMEOUTS times.
             ModelFailure: the service has died over this very call _MOST_DEATHS times.
             RetoucheError: what the service says of this very request.

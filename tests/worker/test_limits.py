@@ -9,6 +9,7 @@ import pytest
 from retouche.errors import (
     ConnectionBroken,
     DeadlineExceeded,
+    Forbidden,
     ModelFailure,
     NotFound,
     Overloaded,
@@ -227,6 +228,7 @@ def test_a_call_that_the_service_dies_of_is_given_up_and_its_company_is_answered
     "error",
     [
         Unauthorized("the internal token is another"),
+        Forbidden("403 of a mesh or an ingress, which lets no call through"),
         NotFound("there is no such path"),
         StoreRefused("the object store refuses images/ab (403 Forbidden); check its credentials"),
     ],
