@@ -30,6 +30,8 @@ def s3_server() -> Iterator[str]:
     host, port = server.get_host_and_port()
     address = f"http://{host}:{port}"
     try:
+        # What is kept belongs to the process: an earlier server's bucket would be this one's.
+        httpx2.post(f"{address}/moto-api/reset", trust_env=False).raise_for_status()
         httpx2.put(f"{address}/{BUCKET}", trust_env=False).raise_for_status()
         yield address
     finally:

@@ -33,7 +33,7 @@ from retouche.coordination import (
     progressed_key,
     shard_task_id,
 )
-from retouche.errors import RetoucheError, StoreUnavailable
+from retouche.errors import RetoucheError, StoreFull, StoreUnavailable
 from retouche.local.process import die_with_parent
 from retouche.meters import tell
 from retouche.pairs import write_pairs, write_traces
@@ -103,8 +103,8 @@ async def _curate_until_cancelled(
         marker = shard_path(job_id, "failed", shard)
         try:
             await store.put(marker, json.dumps(failure).encode())
-        except StoreUnavailable:
-            return False  # it was the store that was away: once it is back the shard is curated
+        except (StoreUnavailable, StoreFull):
+            return False  # it was the store that was away or full: once it takes things the shard is curated
         tell("shards", 1, "given_up")
         return True
     finally:

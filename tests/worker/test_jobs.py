@@ -28,7 +28,7 @@ from retouche.contract.stages import STAGES
 from retouche.coordination import SHARDS_STREAM, progressed_key, shard_task_id
 from retouche.images import encode
 from retouche.pairs import read_pairs, read_report, read_traces, write_traces
-from retouche.queue import curate_queue, fill_window
+from retouche.queue import RETRIES, curate_queue, fill_window
 from retouche.store import ObjectStore, digest, job_path, shard_path
 from retouche.tenancy import owns
 from tests.live import live
@@ -328,6 +328,22 @@ def test_a_service_that_is_down_fails_the_shard_with_the_reason(
         until(lambda: there(store, job_id, "failed", 0))
     failure = json.loads(asyncio.run(store.get(shard_path(job_id, "failed", 0))))
     assert failure["shard"] == 0
+    assert "the reward service has given no answer" in failure["error"]
+
+
+def test_a_store_too_full_for_the_reason_holds_nothing_against_the_shard(
+    redis_url: str, unused_url: str
+) -> None:
+    """More often than RQ would try it again, after which nobody knows the reason any more."""
+    relay = Relay({"PUT": [Fault(400, "No space left on device")] * (RETRIES + 1)})
+    with s3_server() as server, live(relay_app(server, relay)) as s3:
+        store = ObjectStore(store_url(server))
+        job_id = submitted(store, redis_url, shards=1)
+        settings = {"RETOUCHE_STORE": store_url(s3), "RETOUCHE_PATIENCE_SECONDS": "0.2"}
+        with worker(store, redis_url, unused_url, **settings):
+            until(lambda: there(store, job_id, "failed", 0))
+        failure = json.loads(asyncio.run(store.get(shard_path(job_id, "failed", 0))))
+    assert relay.faults == {"PUT": []}
     assert "the reward service has given no answer" in failure["error"]
 
 
