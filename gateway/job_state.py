@@ -6,6 +6,7 @@ when every shard is, failed when every shard that is not finished was given up, 
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
@@ -19,6 +20,7 @@ from retouche.pairs import read_report
 from retouche.store import ObjectStore, job_path, shard_path
 
 _READS_AT_ONCE = 32
+_SHARD = re.compile(r"([0-9]+)\.(?:parquet|json)")
 
 
 @dataclass
@@ -96,9 +98,10 @@ class JobReader(RecordReader[JobRecord]):
         )
 
     async def _indices(self, job_id: str, kind: str) -> list[int]:
+        """Of what shards are named by; file managers, NFS and S3 consoles leave things of their own."""
         prefix = job_path(job_id, kind)
         names = [path.rsplit("/", 1)[-1] async for path in self._store.paths(prefix)]
-        return sorted(int(name.split(".")[0]) for name in names)
+        return sorted(int(shard[1]) for name in names if (shard := _SHARD.fullmatch(name)))
 
     async def _reported(self, job_id: str, done: list[int]) -> Finished:
         """The finished shards, these among them, and the sum of what they reported; each is read once."""

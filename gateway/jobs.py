@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
@@ -16,6 +17,7 @@ from gateway.deployed import check_deployed
 from gateway.followers import ROOM_TO_FOLLOW, following
 from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
+from gateway.one_by_one import one_by_one
 from gateway.ownership import OwnJob, check_adapter, check_prompt_set
 from gateway.prompts import keep_inline
 from gateway.quota import reserve, retried
@@ -157,7 +159,7 @@ async def events(job_id: OwnJob, caller: TheCaller, request: Request) -> AsyncIt
 
 async def recover_all(app: FastAPI) -> list[str]:
     """Fill the queue's window for every job neither finished, cancelled nor failed; returns these jobs."""
-    return [job_id for job_id in await app.state.reader.all() if await _enqueue_pending(app, job_id)]
+    return await one_by_one(await app.state.reader.all(), partial(_enqueue_pending, app))
 
 
 async def _prompt_set(store: ObjectStore, tenant: str, spec: CurationSpec) -> PromptSetInfo:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
@@ -18,6 +19,7 @@ from gateway.deployed import check_base, check_deployed, check_folders
 from gateway.followers import ROOM_TO_FOLLOW, following
 from gateway.idempotency import IdempotencyKey, once
 from gateway.job_state import JobReader
+from gateway.one_by_one import one_by_one
 from gateway.ownership import OwnRun
 from gateway.quota import reserve, retried
 from gateway.records import page_after
@@ -189,7 +191,7 @@ async def download(run_id: OwnRun, name: str, request: Request) -> StreamingResp
 
 async def recover_all(app: FastAPI) -> list[str]:
     """Enqueue every run that should be running and is not; returns them."""
-    return [run_id for run_id in await app.state.runs.all() if await _enqueue_pending(app, run_id)]
+    return await one_by_one(await app.state.runs.all(), partial(_enqueue_pending, app))
 
 
 async def _enqueue_pending(app: FastAPI, run_id: str) -> bool:

@@ -7,9 +7,9 @@ from redis import Redis
 
 from gateway.idempotency import KEPT_SECONDS
 from retouche.store import ObjectStore
+from tests.gateway.full_store import FullStore
 from tests.gateway.shards import finish_shard
 from tests.gateway.tenants import made
-from tests.gateway.test_jobs import FullStore
 
 JOB = {"prompts": ["a red circle"]}
 

@@ -21,9 +21,9 @@ from retouche.coordination import (
     progress_key,
     shard_task_id,
 )
-from retouche.errors import StoreFull
 from retouche.queue import curate_queue
 from retouche.store import ObjectStore
+from tests.gateway.full_store import FullStore
 from tests.gateway.server import NOTHING_LISTENS, serve
 from tests.gateway.shards import finish_shard, give_up_shard
 from tests.until import until
@@ -201,17 +201,6 @@ def test_jobs_are_listed_newest_first_page_by_page(gateway: httpx2.Client, folde
         if cursor is None:
             break
     assert seen == submitted[::-1]
-
-
-class FullStore(ObjectStore):
-    """A store in which no space is left."""
-
-    async def put(self, path: str, data: bytes) -> None:
-        raise StoreFull(f"no space is left in the object store for the {len(data)} bytes of {path}")
-
-    async def create(self, path: str, data: bytes) -> bool:
-        await self.put(path, data)
-        return True
 
 
 def test_a_full_store_is_said_and_nothing_is_half_written(

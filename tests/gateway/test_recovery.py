@@ -5,15 +5,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
+import pytest
 from fastapi import FastAPI
 from redis import Redis
+from rq.job import Job as RqJob
 
 from gateway.app import create_app
 from gateway.job_state import JobReader
 from gateway.run_state import RunReader
 from gateway.settings import Settings
+from retouche.coordination import shard_task_id
 from retouche.queue import curate_queue, train_queue
 from retouche.store import ObjectStore, run, run_path
+from tests.gateway.full_store import FullStore
 from tests.gateway.server import serve
 from tests.gateway.shards import finish_shard
 from tests.until import until
@@ -39,6 +43,10 @@ def submit(gateway: httpx2.Client, **spec: object) -> str:
     return str(gateway.post("/v1/jobs", json={"prompts": ["a red circle"]} | spec).json()["id"])
 
 
+def submit_run(gateway: httpx2.Client, seed: int = 0) -> str:
+    return str(gateway.post("/v1/runs", json={"data": {"pick_a_pic": "/data"}, "seed": seed}).json()["id"])
+
+
 def test_a_finished_job_is_looked_at_once(app: FastAPI, gateway: httpx2.Client, store: ObjectStore) -> None:
     finish_shard(store, submit(gateway), 0, pairs=1)
     going_on = submit(gateway, seed=1)
@@ -54,7 +62,7 @@ def test_a_finished_job_is_looked_at_once(app: FastAPI, gateway: httpx2.Client, 
 
 
 def test_a_finished_run_is_looked_at_once(gateway: httpx2.Client, store: ObjectStore) -> None:
-    run_id = gateway.post("/v1/runs", json={"data": {"pick_a_pic": "/data"}}).json()["id"]
+    run_id = submit_run(gateway)
     watched = Watched(store.url)
     reader = RunReader(watched)
     assert not run(reader.ended(run_id))
@@ -66,7 +74,7 @@ def test_a_finished_run_is_looked_at_once(gateway: httpx2.Client, store: ObjectS
 
 
 def test_a_run_that_redis_has_lost_is_enqueued_again(gateway: httpx2.Client, redis_url: str) -> None:
-    run_id = gateway.post("/v1/runs", json={"data": {"pick_a_pic": "/data"}}).json()["id"]
+    run_id = submit_run(gateway)
     assert gateway.post("/v1/recover").json() == {"jobs": [], "runs": []}
     redis = Redis.from_url(redis_url)
     redis.flushall()
@@ -92,16 +100,55 @@ def test_what_another_version_has_written_is_told_and_holds_nothing_up(
 
 
 def test_a_round_that_fails_is_not_the_last(
-    gateway: httpx2.Client, settings: Settings, folder: Path, redis_url: str
+    gateway: httpx2.Client, settings: Settings, redis_url: str
 ) -> None:
-    job_id = submit(gateway)
+    """Redis refuses every write for a while, as when its disk is full."""
+    submit(gateway)
     redis = Redis.from_url(redis_url)
     redis.flushall()
-    foreign = folder / "jobs" / job_id / "shards" / "notes.txt"
-    foreign.parent.mkdir()
-    foreign.touch()
-    with serve(create_app(settings.model_copy(update={"upkeep_seconds": 0.05}))):
-        asyncio.run(asyncio.sleep(0.3))
-        assert curate_queue(redis).job_ids == []
-        foreign.unlink()
-        until(lambda: curate_queue(redis).job_ids)
+    redis.config_set("min-replicas-to-write", 1)
+    try:
+        with serve(create_app(settings.model_copy(update={"upkeep_seconds": 0.05}))):
+            asyncio.run(asyncio.sleep(0.3))
+            assert curate_queue(redis).job_ids == []
+            redis.config_set("min-replicas-to-write", 0)
+            until(lambda: curate_queue(redis).job_ids)
+    finally:
+        redis.config_set("min-replicas-to-write", 0)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".DS_Store", ".nfs0000000000a1b2c3", "000000.parquet.part"])
+def test_a_foreign_file_is_nobodys_shard(
+    gateway: httpx2.Client, folder: Path, redis_url: str, name: str
+) -> None:
+    older, newer = submit(gateway), submit(gateway, seed=1)
+    for kind in ("shards", "failed"):
+        foreign = folder / "jobs" / newer / kind / name
+        foreign.parent.mkdir()
+        foreign.touch()
+    redis = Redis.from_url(redis_url)
+    redis.flushall()
+    assert [job["id"] for job in gateway.post("/v1/recover").json()["jobs"]] == [newer, older]
+    assert curate_queue(redis).job_ids == [shard_task_id(newer, 0), shard_task_id(older, 0)]
+    assert gateway.get(f"/v1/jobs/{newer}").json()["state"] == "queued"
+
+
+def test_what_cannot_be_written_of_one_holds_up_no_other(
+    app: FastAPI, gateway: httpx2.Client, store: ObjectStore, redis_url: str
+) -> None:
+    """Of a job and a run that RQ has given up, which the full store cannot be told; older ones are lost."""
+    jobs = [submit(gateway, seed=seed) for seed in range(2)]
+    runs = [submit_run(gateway, seed) for seed in range(2)]
+    redis = Redis.from_url(redis_url)
+    redis.delete(curate_queue(redis).key, train_queue(redis).key)
+    for lost, given_up in [[shard_task_id(job_id, 0) for job_id in jobs], runs]:
+        redis.delete(RqJob.key_for(lost))
+        redis.hset(RqJob.key_for(given_up), "status", "failed")
+    app.state.store = FullStore(store.url)
+    recovered = gateway.post("/v1/recover").json()
+    assert [job["id"] for job in recovered["jobs"]] == jobs[:1]
+    assert [run["id"] for run in recovered["runs"]] == runs[:1]
+    app.state.store = store
+    gateway.post("/v1/recover")
+    assert gateway.get(f"/v1/jobs/{jobs[1]}").json()["state"] == "failed", "once there is space"
+    assert gateway.get(f"/v1/runs/{runs[1]}").json()["state"] == "failed"
