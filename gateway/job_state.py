@@ -83,7 +83,7 @@ class JobReader(RecordReader[JobRecord]):
         given_up = [index for index in failed if index not in finished.shards]
         error = await self._error(job_id, given_up[0]) if given_up else None
         # Last: others who read this job may have added shards, which must not be counted as live as well.
-        live = await self._live(job_id, finished.shards)
+        live = await self._live(job_id, finished.shards, set(failed))
         return Job(
             id=job_id,
             state=_state(record, len(finished.shards), len(given_up), cancelled, bool(live)),
@@ -116,14 +116,16 @@ class JobReader(RecordReader[JobRecord]):
                 known.add(index, read_report(shard))
         return known
 
-    async def _live(self, job_id: str, done: set[int]) -> list[JobReport]:
-        """How far the shards are that are not `done` once Redis has answered."""
+    async def _live(self, job_id: str, done: set[int], given_up: set[int]) -> list[JobReport]:
+        """How far the shards are that are neither `done` once Redis has answered nor given up."""
         try:
             entries = await self._redis.hgetall(progress_key(job_id))
         except RedisError:
             return []  # Redis knows only how far unfinished shards are: without it, that is not told
         return [
-            JobReport.model_validate_json(text) for index, text in entries.items() if int(index) not in done
+            JobReport.model_validate_json(text)
+            for index, text in entries.items()
+            if int(index) not in done and int(index) not in given_up
         ]
 
     async def _error(self, job_id: str, shard: int) -> str:

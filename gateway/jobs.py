@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
@@ -33,6 +34,7 @@ from retouche.contract.jobs import (
     JobRecord,
     PromptSetInfo,
 )
+from retouche.coordination import progress_key
 from retouche.errors import Conflict, QueueUnavailable
 from retouche.store import ObjectStore, job_path, shard_path
 from retouche.tenancy import own
@@ -184,6 +186,8 @@ async def _enqueue_pending(app: FastAPI, job_id: str) -> bool:
     for shard in given_up:
         failure = {"error": "its worker died again and again; look at the worker's log, then retry the job"}
         await app.state.store.create(shard_path(job_id, "failed", shard), json.dumps(failure).encode())
+        with suppress(RedisError):  # its worker, which does so else, is dead; nobody counts it any more
+            await app.state.redis.hdel(progress_key(job_id), str(shard))
     return True
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
-from retouche.errors import QueueUnavailable, RetoucheError
+from retouche.errors import QueueUnavailable, RetoucheError, StoreUnavailable
 
 _log = logging.getLogger("retouche.gateway")
 
@@ -13,12 +13,12 @@ async def one_by_one(identifiers: Iterable[str], enqueue: Callable[[str], Awaita
     """Those of which `enqueue` says that something was due; those it fails for are logged and left out.
 
     Raises:
-        QueueUnavailable: nothing can be enqueued of the others either.
+        QueueUnavailable, StoreUnavailable: it would be the same with all others.
     """
     due = []
     for identifier in identifiers:
         (outcome,) = await asyncio.gather(enqueue(identifier), return_exceptions=True)
-        if isinstance(outcome, QueueUnavailable):
+        if isinstance(outcome, QueueUnavailable | StoreUnavailable):
             raise outcome
         if isinstance(outcome, BaseException):
             known = isinstance(outcome, RetoucheError)

@@ -2,8 +2,8 @@
 
 rq queue `curate`                 one RQ job a shard, named `<job>_<shard>`
 rq queue `train`                  one RQ job a training run, named as the run
-retouche:progress:<job>           hash: shard index -> JobReport (JSON) of a shard that is being curated
-retouche:next:<job>               counter: the next shard to enqueue; a finished shard enqueues one more
+retouche:progress:<job>           hash: shard index -> JobReport (JSON) of a shard under way; expires
+retouche:next:<job>               counter: the next shard to enqueue, as each that ends does; expires
 retouche:rate:<tenant>            hash: the token bucket of the tenant's calls
 retouche:once:<tenant>:<key>      what was asked under an Idempotency-Key and what was answered; expires
 retouche:progressed:<rq job>      there once a try has got further than those before it: tries count anew
@@ -21,6 +21,7 @@ SHARDS_STREAM = "retouche:shards"
 SHARDS_STREAM_LENGTH = 1_000  # entries kept, approximately; a consumer that missed some asks the store
 RECOVERED_KEY = "retouche:recovered"
 PROGRESSED_SECONDS = 24 * 3600
+UNUSED_SECONDS = 24 * 3600  # until a job's progress and counter expire: longer than a shard may take
 ENQUEUE_WINDOW = 16  # shards of one job in the queue or at work at a time
 
 

@@ -27,6 +27,7 @@ from retouche.coordination import (
     ENQUEUE_WINDOW,
     TRAIN_FUNCTION,
     TRAIN_QUEUE,
+    UNUSED_SECONDS,
     next_shard_key,
     progressed_key,
     shard_task_id,
@@ -166,11 +167,21 @@ def enqueue_next(
     """Enqueue the next of a job's `shards` that is not `finished`, as one ends; None if there is none.
 
     After a retry most may be: each that took a place in the window and ended at once would leave it empty.
+    Where the counter is lost it begins anew, and what was given up is tried once more.
     """
-    while (shard := int(queue.connection.incr(next_shard_key(job_id))) - 1) < shards:
+    while (shard := _count_on(queue, job_id)) < shards:
         if not finished(shard) and enqueue_shard(queue, tenant, job_id, shard) == "enqueued":
             return shard
     return None
+
+
+def _count_on(queue: Queue, job_id: str) -> int:
+    """The job's next shard, which nobody else gets."""
+    with queue.connection.pipeline() as pipeline:
+        pipeline.incr(next_shard_key(job_id))
+        pipeline.expire(next_shard_key(job_id), UNUSED_SECONDS)
+        following, _ = pipeline.execute()
+    return int(following) - 1
 
 
 def fill_window(queue: Queue, tenant: str, job_id: str, missing: Iterable[int]) -> list[int]:
@@ -182,14 +193,14 @@ def fill_window(queue: Queue, tenant: str, job_id: str, missing: Iterable[int]) 
     Returns those that RQ has given up (their worker died again and again).
     """
     key = next_shard_key(job_id)
-    following = int(queue.connection.get(key) or 0)
+    following = int(queue.connection.getex(key, ex=UNUSED_SECONDS) or 0)
     given_up, in_flight = [], 0
     for shard in missing:
         if shard >= following:
             if in_flight >= ENQUEUE_WINDOW:
                 break
             following = shard + 1
-            queue.connection.set(key, following)
+            queue.connection.set(key, following, ex=UNUSED_SECONDS)
         if enqueue_shard(queue, tenant, job_id, shard) == "given-up":
             given_up.append(shard)
         else:

@@ -28,6 +28,7 @@ from retouche.coordination import (
     PROGRESSED_SECONDS,
     SHARDS_STREAM,
     SHARDS_STREAM_LENGTH,
+    UNUSED_SECONDS,
     events_channel,
     progress_key,
     progressed_key,
@@ -189,10 +190,19 @@ async def _publish(redis: Redis, job_id: str, shard: int, curation: Curation) ->
                 if (made := _made(curation.report)) > fresh:
                     await redis.set(progressed_key(shard_task_id(job_id, shard)), made, ex=PROGRESSED_SECONDS)
                     fresh = made
-                await redis.hset(progress_key(job_id), str(shard), report)
+                await _keep_progress(redis, job_id, shard, report)
                 await redis.publish(events_channel(job_id), "progress")
                 last = report
         await asyncio.sleep(_PUBLISH_SECONDS)
+
+
+async def _keep_progress(redis: Redis, job_id: str, shard: int, report: str) -> None:
+    """For a while: a worker that is killed takes nothing back."""
+    key = progress_key(job_id)
+    async with redis.pipeline() as pipeline:
+        pipeline.hset(key, str(shard), report)
+        pipeline.expire(key, UNUSED_SECONDS)
+        await pipeline.execute()
 
 
 def _made(report: JobReport) -> int:

@@ -79,6 +79,8 @@ def test_progress_adds_finished_shards_and_live_ones(
     finish_shard(store, job_id, 1, pairs=5)
     redis.hset(progress_key(job_id), "0", JobReport(prompts=10, pairs=2).model_dump_json())
     redis.hset(progress_key(job_id), "1", JobReport(prompts=60, pairs=4).model_dump_json())  # finished since
+    redis.hset(progress_key(job_id), "2", JobReport(prompts=40, pairs=9).model_dump_json())  # its worker died
+    give_up_shard(store, job_id, 2, "its worker died again and again")
     job = gateway.get(f"/v1/jobs/{job_id}").json()
     assert (job["state"], job["shards_finished"]) == ("running", 1)
     assert (job["report"]["prompts"], job["report"]["pairs"]) == (74, 7)
@@ -129,9 +131,11 @@ def test_a_shard_whose_worker_died_again_and_again_is_given_up(gateway: httpx2.C
     task = curate_queue(redis).fetch_job(shard_task_id(job_id, 0))
     assert task is not None
     redis.hset(task.key, "status", "failed")
+    redis.hset(progress_key(job_id), "0", JobReport(images=60, pairs=40).model_dump_json())
     gateway.post("/v1/recover")
     job = gateway.get(f"/v1/jobs/{job_id}").json()
-    assert job["state"] == "failed"
+    assert (job["state"], job["report"]["images"], job["report"]["pairs"]) == ("failed", 0, 0)
+    assert not redis.exists(progress_key(job_id)), "a retry would begin with what the dead worker had told"
     assert "worker died" in job["error"]
     redis.delete("rq:queue:curate")
     assert gateway.post(f"/v1/jobs/{job_id}/retry").json()["state"] == "queued"

@@ -1,5 +1,6 @@
 """Shards are enqueued once each, a window of them at a time, and again when Redis has lost them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,13 @@ from rq.job import Job as RqJob
 from rq.job import JobStatus
 
 from retouche.contract.payload import LOCAL
-from retouche.coordination import ENQUEUE_WINDOW, progressed_key, shard_task_id
+from retouche.coordination import (
+    ENQUEUE_WINDOW,
+    UNUSED_SECONDS,
+    next_shard_key,
+    progressed_key,
+    shard_task_id,
+)
 from retouche.queue import (
     LOST_SECONDS,
     RETRIES,
@@ -72,6 +79,32 @@ def test_a_lost_redis_gets_the_missing_shards_again(queue: Queue) -> None:
     queue.connection.flushall()
     fill_window(queue, LOCAL, JOB, [1, 4])
     assert waiting(queue) == [1, 4]
+
+
+def test_a_counter_that_is_lost_is_found_again_behind_what_is_finished_and_what_waits(queue: Queue) -> None:
+    """As when no gateway looked after the job for so long that it expired; its first four shards ended."""
+    fill_window(queue, LOCAL, JOB, range(40))
+    for shard in range(4):
+        queue.connection.delete(RqJob.key_for(shard_task_id(JOB, shard)))
+        queue.connection.lrem(queue.key, 1, shard_task_id(JOB, shard))
+        enqueue_next(queue, LOCAL, JOB, 40, none)
+    assert waiting(queue) == list(range(4, 20))
+    queue.connection.delete(next_shard_key(JOB))
+    assert enqueue_next(queue, LOCAL, JOB, 40, lambda shard: shard < 4) == 20
+
+
+def test_the_counter_expires_some_time_after_its_last_use(queue: Queue) -> None:
+    """There is one of every job there ever was, and nobody knows when it is used for the last time."""
+    key = next_shard_key(JOB)
+    uses: list[Callable[[], object]] = [
+        lambda: fill_window(queue, LOCAL, JOB, range(3)),
+        lambda: fill_window(queue, LOCAL, JOB, range(1, 3)),
+        lambda: enqueue_next(queue, LOCAL, JOB, 3, none),
+    ]
+    for use in uses:
+        use()
+        assert UNUSED_SECONDS - 60 < int(queue.connection.ttl(key)) <= UNUSED_SECONDS
+        queue.connection.persist(key)
 
 
 def test_a_task_that_rq_lost_alone_is_enqueued_again(queue: Queue) -> None:

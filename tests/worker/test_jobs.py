@@ -25,7 +25,7 @@ from retouche import prompt_sets
 from retouche.contract.jobs import SHARD_PROMPTS, CurationSpec, JobRecord, StartingImage
 from retouche.contract.payload import LOCAL
 from retouche.contract.stages import STAGES
-from retouche.coordination import SHARDS_STREAM, progressed_key, shard_task_id
+from retouche.coordination import SHARDS_STREAM, progress_key, progressed_key, shard_task_id
 from retouche.images import encode
 from retouche.pairs import read_pairs, read_report, read_traces, write_traces
 from retouche.queue import RETRIES, curate_queue, fill_window
@@ -314,6 +314,9 @@ def test_a_cancelled_shard_stops(store: ObjectStore, redis_url: str) -> None:
         job_id = submitted(store, redis_url, shards=1)
         with worker(store, redis_url, services) as pid:
             until(lambda: app.state.stub.calls["editing"] >= 1)
+            with Redis.from_url(redis_url) as connection:
+                until(lambda: connection.exists(progress_key(job_id)))
+                assert connection.ttl(progress_key(job_id)) > 0, "were it killed, nobody would remove it"
             asyncio.run(store.put(job_path(job_id, "cancelled"), b""))
             until(lambda: work_horse(pid) is None)
     assert not there(store, job_id, "shards", 0)
