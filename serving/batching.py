@@ -186,7 +186,8 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
         """Wait a moment for company: callers come in crowds.
 
         A crowd is complete when all are there who wait and who were answered by the two calls before, or when
-        no more of it has come for a small part of the time that a call takes.
+        no more of it has come for a small part of the time that a call takes. Nobody is waited for where one
+        caller alone was answered by both.
         """
         seen, quiet = self._here(), 0
         while quiet < _LOOKS and len(self._waiting) < self._crowd and not self._stopping:
@@ -216,10 +217,12 @@ class MicroBatcher(Generic[RequestT, ResponseT]):
 
     async def _answer_crowd(self, batch: list[_Item[ResponseT]]) -> None:
         await self._answer(batch)
-        # Those answered now are likely to come back, and those before may be on their way.
+        # Those answered now are likely to come back, and those before may be on their way, but for a lone
+        # caller who was answered both times.
         here = len(self._waiting) + self._preparing
+        lone = here == 0 and len(batch) == self._before == 1
         expected, self._before = here + len(batch) + self._before, len(batch)
-        self._crowd = min(expected, self._max_batch) if expected > 1 else self._max_batch
+        self._crowd = 1 if lone else min(expected, self._max_batch)
 
     async def _answer(self, batch: list[_Item[ResponseT]]) -> None:
         """Run the model for the batch; where that fails, for each item again by itself."""

@@ -135,6 +135,19 @@ def test_a_crowd_goes_together_again_though_the_event_loop_is_busy_with_its_answ
     assert run(use).batches == [[1, 2, 3], [4, 5, 6]]
 
 
+def test_one_who_calls_again_and_again_alone_is_not_kept_waiting_for_others() -> None:
+    async def use(batcher: MicroBatcher[int, int], _: Doubler) -> None:
+        for number in (1, 2, 3):
+            await batcher(number)
+        tasks = [asyncio.create_task(batcher(4))]
+        for _turn in range(10):
+            await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(batcher(5)))
+        await asyncio.gather(*tasks)
+
+    assert run(use).batches == [[1], [2], [3], [4], [5]]
+
+
 def test_only_equal_keys_share_a_call_and_none_is_larger_than_allowed() -> None:
     async def use(batcher: MicroBatcher[int, int], model: Doubler) -> None:
         tasks = await while_busy(batcher, model, [1, 100, 2, 3, 101])
