@@ -56,9 +56,11 @@ def doctor(
     else:
         for finding in findings:
             mark = ("ok     ", "green") if finding.well else ("missing", "red")
-            console.print(Text.assemble(mark, f" {finding.what:<24} {finding.detail}"))
+            console.print(Text.assemble(mark, f" {finding.what:<24} {finding.detail}"), soft_wrap=True)
             if not finding.well:
-                console.print(f"        {'':<24} {finding.fix}", style="yellow", highlight=False)
+                console.print(
+                    f"        {'':<24} {finding.fix}", style="yellow", highlight=False, soft_wrap=True
+                )
     if not all(finding.well for finding in findings):
         raise typer.Exit(1)
 

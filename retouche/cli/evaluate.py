@@ -52,7 +52,7 @@ def command(
     else:
         _show(found)
         if report is not None:
-            console.print(f"Look at {report}", highlight=False)
+            console.print(f"Look at {report}", highlight=False, soft_wrap=True)
 
 
 async def _evaluate(run: str, report: Path | None, **how: Any) -> Evaluation:

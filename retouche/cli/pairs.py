@@ -108,4 +108,4 @@ def _wrote(file: Path, as_json: bool) -> None:
     if as_json:
         print_json({"file": str(file), "bytes": file.stat().st_size})
     else:
-        console.print(f"wrote {file} ({file.stat().st_size:,} bytes)")
+        console.print(f"wrote {file} ({file.stat().st_size:,} bytes)", soft_wrap=True)

@@ -75,7 +75,7 @@ def artifacts(
     if as_json:
         print_json([str(file) for file in files])
     else:
-        console.print("\n".join(str(file) for file in files) or "none yet", highlight=False)
+        console.print("\n".join(str(file) for file in files) or "none yet", highlight=False, soft_wrap=True)
 
 
 def follow(client: Retouche, run_id: str) -> Run:

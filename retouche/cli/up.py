@@ -38,7 +38,7 @@ def up(
                     console.print(f"{name:<12} tells http://{HOST}:{ports[name]}/metrics", style="dim")
                 ready = ("ready", "bold green")
                 console.print(Text.assemble(ready, f"  {system.url}  (docs at {system.url}/docs)"))
-                console.print(f"logs in {data / 'logs'}; stop with Ctrl-C", style="dim")
+                console.print(f"logs in {data / 'logs'}; stop with Ctrl-C", style="dim", soft_wrap=True)
                 while True:
                     time.sleep(_LOOK_SECONDS)
                     system.revive(_tell, time.monotonic())
@@ -47,7 +47,7 @@ def up(
 
 
 def _tell(name: str, what: str) -> None:
-    console.print(f"{name:<12} {what}", style="dim" if what == "starting" else None)
+    console.print(f"{name:<12} {what}", style="dim" if what == "starting" else None, soft_wrap=True)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
