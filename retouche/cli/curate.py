@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from retouche.cli.progress import follow, summary
-from retouche.cli.terminal import Json, console, gateway, print_json
+from retouche.cli.terminal import Json, console, end_as, gateway, print_json
 from retouche.client import Retouche
 from retouche.contract.jobs import CurationSpec
 from retouche.errors import BadPrompts
@@ -79,8 +79,7 @@ def curate(
             print_json(job)
         else:
             console.print(summary(job), highlight=False)
-    if job.state in ("failed", "cancelled"):
-        raise typer.Exit(1)
+    end_as(job.state)
 
 
 def _check_source(

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from retouche.cli.progress import follow as follow_bars
 from retouche.cli.progress import summary
-from retouche.cli.terminal import Json, console, gateway, print_json
+from retouche.cli.terminal import Json, console, end_as, gateway, print_json
 from retouche.contract.jobs import Job
 
 app = typer.Typer(no_args_is_help=True)
@@ -46,8 +46,7 @@ def follow(job_id: JobId, as_json: Json = False) -> None:
     with gateway() as client:
         job = follow_bars(client, job_id)
         _print(job, as_json)
-    if job.state in ("failed", "cancelled"):
-        raise typer.Exit(1)
+    end_as(job.state)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from retouche.cli.terminal import Json, console, gateway, print_json
+from retouche.cli.terminal import Json, console, end_as, gateway, print_json
 from retouche.client import Retouche
 from retouche.contract.runs import Run
 
@@ -45,8 +45,7 @@ def follow_until_ended(run_id: RunId, as_json: Json = False) -> None:
     with gateway() as client:
         run = follow(client, run_id)
         _print(run, as_json)
-    if run.state in ("failed", "cancelled"):
-        raise typer.Exit(1)
+    end_as(run.state)
 
 
 @app.command()

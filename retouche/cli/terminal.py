@@ -57,6 +57,12 @@ def in_a_folder(file: Path | None) -> Path | None:
     return file
 
 
+def end_as(state: str) -> None:
+    """Leave with code 1 where what was followed failed or was cancelled."""
+    if state in ("failed", "cancelled"):
+        raise typer.Exit(1)
+
+
 def print_json(value: BaseModel | list[Any] | dict[str, Any]) -> None:
     """The one document on stdout."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value

@@ -8,7 +8,7 @@ import typer
 import yaml
 
 from retouche.cli.runs import follow, summary
-from retouche.cli.terminal import Json, console, gateway, print_json
+from retouche.cli.terminal import Json, console, end_as, gateway, print_json
 from retouche.contract.reviews import Reviewed
 from retouche.contract.runs import RunSpec
 from retouche.errors import InvalidPayload
@@ -63,8 +63,7 @@ def train(
             print_json(run)
         else:
             console.print(summary(run), highlight=False)
-    if run.state in ("failed", "cancelled"):
-        raise typer.Exit(1)
+    end_as(run.state)
 
 
 def _given(**values: Any) -> dict[str, Any]:
